@@ -1,0 +1,1 @@
+"""Quality beside cost: data sets and metrics."""

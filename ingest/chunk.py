@@ -1,0 +1,199 @@
+"""Documents to chunks: structure first, exact offsets, never over the limit, the same every time.
+
+One tokenizer pass over the document gives the tokens of every range. Sections under one heading path are packed together: whole
+paragraphs while they fit, then sentences (lines, in tables and code), and only what is longer than a chunk by itself is cut between
+words. Every chunk is then counted as it will be embedded, and cut in two if it is over: with some tokenizers the tokens of two
+ranges do not add up to the tokens of both.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rag.text import indexed_text, sentence_spans
+from rag.types import Document, Section, Span
+
+CHUNKER_VERSION = 1
+# A chunk that is at least this full ends at a paragraph rather than take the beginning of the next.
+_FULL_ENOUGH = 0.5
+# Zero-width joiner, variation selectors, emoji skin tones: a cut before or after them changes what is seen.
+_JOINING = frozenset("\u200d\ufe0e\ufe0f") | {chr(c) for c in range(0x1F3FB, 0x1F400)}
+# No grapheme that people write is longer; a run of more marks is hostile, and the token limit goes before its looks.
+_MAX_GRAPHEME_CHARS = 64
+
+
+class Tokenizer(Protocol):
+    """What the chunker asks of an embedder."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text with special tokens."""
+        ...
+
+    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
+        """Spans of the tokens, ascending, without special tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A range that is not cut unless it is too long by itself; ``opens`` when a paragraph begins here."""
+
+    start: int
+    end: int
+    opens: bool
+
+
+def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) -> list[Span]:
+    """Cut a document into chunks.
+
+    Args:
+        document: With normalised text and sections.
+        tokenizer: Counts tokens as the embedder does.
+        max_tokens: Limit of the indexed text of a chunk (context line, text and special tokens), at least 128.
+
+    Returns:
+        Spans in ascending order without overlap, trimmed of white space, none over the limit; together they cover every character
+        of every section but white space.
+    """
+    starts = [start for start, _ in tokenizer.token_spans(document.text)]
+    spans: list[Span] = []
+    for group in _groups(document.sections):
+        place = next((section for section in group if section.kind != "heading"), group[0])
+        overhead = tokenizer.count_tokens(indexed_text(document.title, place.headings, ""))
+        budget = max(max_tokens - overhead, 1)
+        for start, end in _packed(document.text, group, starts, budget):
+            spans += _verified(document, place, tokenizer, (start, end), max_tokens)
+    return [_located(span, document) for span in spans]
+
+
+def _groups(sections: Sequence[Section]) -> list[list[Section]]:
+    """Neighbouring sections under one heading path; a heading without text of its own goes with what follows it."""
+    groups: list[list[Section]] = []
+    for section in sections:
+        last = groups[-1] if groups else []
+        if last and (last[-1].headings == section.headings or all(s.kind == "heading" for s in last)):
+            last.append(section)
+        else:
+            groups.append([section])
+    return groups
+
+
+def _packed(text: str, group: Sequence[Section], starts: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """Ranges of at most ``budget`` tokens by the one-pass count."""
+
+    def size(start: int, end: int) -> int:
+        return bisect_left(starts, end) - bisect_left(starts, start)
+
+    units = [piece for section in group for unit in _units(text, section) for piece in _cut(text, unit, starts, budget)]
+    paragraph_end = _paragraph_ends(units)
+    ranges: list[tuple[int, int]] = []
+    begin = end = -1
+    for i, unit in enumerate(units):
+        if begin >= 0 and size(begin, unit.end) <= budget:
+            whole = size(begin, paragraph_end[i]) <= budget
+            if whole or not unit.opens or size(begin, end) < _FULL_ENOUGH * budget:
+                end = unit.end
+                continue
+        if begin >= 0:
+            ranges.append((begin, end))
+        begin, end = unit.start, unit.end
+    if begin >= 0:
+        ranges.append((begin, end))
+    return ranges
+
+
+def _units(text: str, section: Section) -> list[_Unit]:
+    """Sentences of prose, lines of tables and code."""
+    if section.kind in ("table", "code"):
+        lines = []
+        at = section.start
+        for line in text[section.start : section.end].splitlines(keepends=True):
+            if line.strip():
+                lines.append((at, at + len(line.rstrip())))
+            at += len(line)
+    else:
+        lines = sentence_spans(text, section.start, section.end)
+    return [_Unit(start, end, opens=i == 0) for i, (start, end) in enumerate(lines)]
+
+
+def _paragraph_ends(units: Sequence[_Unit]) -> list[int]:
+    """For every unit, where its paragraph ends."""
+    ends = [unit.end for unit in units]
+    for i in range(len(units) - 2, -1, -1):
+        if not units[i + 1].opens:
+            ends[i] = ends[i + 1]
+    return ends
+
+
+def _cut(text: str, unit: _Unit, starts: Sequence[int], budget: int) -> list[_Unit]:
+    """A unit in pieces of at most ``budget`` tokens, cut at white space if there is some, never inside a grapheme."""
+    pieces: list[_Unit] = []
+    begin = unit.start
+    while True:
+        first = bisect_left(starts, begin)
+        if bisect_left(starts, unit.end) - first <= budget:
+            break
+        at = _cut_place(text, begin, starts[first + budget])
+        pieces.append(_Unit(begin, at, opens=unit.opens and not pieces))
+        begin = at
+    pieces.append(_Unit(begin, unit.end, opens=unit.opens and not pieces))
+    return pieces
+
+
+def _cut_place(text: str, begin: int, limit: int) -> int:
+    """The last good place to cut in ``(begin, limit]``: white space in the second half, else the end of a grapheme."""
+    for at in range(limit, begin + (limit - begin) // 2, -1):
+        if text[at - 1].isspace() and not text[at : at + 1].isspace():
+            return at
+    for at in range(limit, max(begin, limit - _MAX_GRAPHEME_CHARS), -1):
+        if not _inside_grapheme(text, at):
+            return at
+    return limit
+
+
+def _inside_grapheme(text: str, at: int) -> bool:
+    """Whether a cut before ``text[at]`` would split something that is seen as one (a simplification of UAX 29)."""
+    if at <= 0 or at >= len(text):
+        return False
+    before, after = text[at - 1], text[at]
+    if after in _JOINING or before == "\u200d" or unicodedata.combining(after) or unicodedata.category(after) in ("Mn", "Me", "Mc"):
+        return True
+    if not ("\U0001f1e6" <= before <= "\U0001f1ff" and "\U0001f1e6" <= after <= "\U0001f1ff"):
+        return False
+    run = 0  # flags are pairs of regional indicators, counted from the left of the run
+    while run < at and "\U0001f1e6" <= text[at - 1 - run] <= "\U0001f1ff":
+        run += 1
+    return run % 2 == 1
+
+
+def _verified(document: Document, place: Section, tokenizer: Tokenizer, span: tuple[int, int], max_tokens: int) -> list[Span]:
+    """The range as one chunk if it counts within the limit as it will be embedded, else as two halves, and so on."""
+    start, end = _trimmed(document.text, *span)
+    if start >= end:
+        return []
+    n_tokens = tokenizer.count_tokens(indexed_text(document.title, place.headings, document.text[start:end]))
+    if n_tokens <= max_tokens or end - start == 1:
+        return [Span(start, end, place.headings, None, None, n_tokens)]
+    middle = _cut_place(document.text, start, start + max((end - start) // 2, 1))
+    left = _verified(document, place, tokenizer, (start, middle), max_tokens)
+    return left + _verified(document, place, tokenizer, (middle, end), max_tokens)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _located(span: Span, document: Document) -> Span:
+    """The span with page and line of its first character, from the section that holds it."""
+    at = bisect_left([section.end for section in document.sections], span.start + 1)
+    section = document.sections[at]
+    line = None if section.line is None else section.line + document.text.count("\n", section.start, span.start)
+    return Span(span.start, span.end, span.headings, section.page, line, span.n_tokens)

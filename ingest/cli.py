@@ -1,0 +1,171 @@
+"""`rag ingest`: arguments in, one pipeline run with progress, the report out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest.pipeline import IngestReport, IngestRequest, ingest
+from rag.console import line, show_cost
+from rag.embed import open_embedder
+from rag.errors import InputError
+from rag.meter import Meter
+from rag.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+_PARTLY_FAILED = 3
+# Failures beyond these are counted; --json has them all.
+_MAX_SHOWN_FAILURES = 20
+# In a log file a line now and then says enough.
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
+    """Run `rag ingest`.
+
+    Args:
+        argv: Arguments behind the command.
+        settings: Defaults for what they leave open.
+        as_json: Print the report as JSON; progress goes to standard error all the same.
+
+    Returns:
+        0 when everything was read, 3 when something could not be.
+    """
+    options = _parser(settings).parse_args(argv)
+    request = IngestRequest(
+        paths=tuple(options.paths),
+        collection=options.collection,
+        include=tuple(options.include),
+        exclude=tuple(options.exclude),
+        prefix=options.prefix,
+        metadata=_metadata(options.meta),
+    )
+    meter = Meter(from_process_start=True)
+    embedder = open_embedder(settings.embedder, settings.data_dir / "models")
+    progress = _BarProgress() if sys.stderr.isatty() else _LineProgress()
+    try:
+        report = ingest(request, settings, embedder, progress, meter)
+    finally:
+        progress.close()
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report), ensure_ascii=False) + "\n")
+    else:
+        _show(report)
+    return _PARTLY_FAILED if report.failed else 0
+
+
+def _parser(settings: Settings) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rag ingest",
+        description="Bring a collection in step with folders and files: new and changed ones are read, those that are gone are removed, "
+        "unchanged ones cost nothing. Reads text, Markdown, HTML, CSV, JSONL, EML and source code.",
+        epilog="A file .ragignore in a folder leaves files out, in the manner of .gitignore. "
+        "Every command also takes --data-dir DIR, --config FILE and --json.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders and files")
+    parser.add_argument("--collection", default=settings.collection, metavar="C", help="(default: %(default)s)")
+    parser.add_argument(
+        "--include", action="append", default=[], metavar="GLOB", help="take only matching files; may be given more than once"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="leave matching files out; may be given more than once"
+    )
+    parser.add_argument("--meta", action="append", default=[], metavar="KEY=VALUE", help="metadata for every document of this run")
+    parser.add_argument("--prefix", default="", metavar="NAME", help="put NAME/ before every document id, to keep folders apart")
+    return parser
+
+
+def _metadata(given: Sequence[str]) -> dict[str, str]:
+    metadata = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise InputError(f"--meta {item!r} is not KEY=VALUE; for example --meta team=support", code="meta")
+        metadata[key] = value
+    return metadata
+
+
+def _show(report: IngestReport) -> None:
+    for failure in report.failed[:_MAX_SHOWN_FAILURES]:
+        line(f"not read: {failure.path}: {failure.code}: {failure.message}")
+    if len(report.failed) > _MAX_SHOWN_FAILURES:
+        line(f"not read: {len(report.failed) - _MAX_SHOWN_FAILURES} more; --json lists them")
+    done = f"version {report.version} published" if report.published else f"nothing changed, version {report.version} stays"
+    line(
+        f"{report.collection}: {done}; documents: {report.n_added} added, {report.n_updated} updated, {report.n_unchanged} unchanged, "
+        f"{report.n_removed} removed, {len(report.failed)} failed; {report.n_chunks} chunks "
+        f"({report.n_duplicates} duplicates collapsed), {report.n_embedded} embedded"
+    )
+    show_cost(report.measurement)
+
+
+class _LineProgress:
+    """Plain lines, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._total: int | None = None
+        self._done = 0
+        self._began = self._last = time.monotonic()
+
+    def begin(self, stage: str, total: int | None) -> None:
+        self._stage, self._total, self._done = stage, total, 0
+        self._began = self._last = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        rate = self._done / max(now - self._began, 1e-9)
+        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
+        sys.stderr.write(f"{self._stage}: {self._done} of {self._total or '?'} ({rate:.1f} a second{left})\n")
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+
+class _BarProgress:
+    """Bars with rate and time left, for terminals."""
+
+    def __init__(self) -> None:
+        self._bars: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def begin(self, stage: str, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        if self._bars is None:
+            columns = (
+                TextColumn("{task.description:>8}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TaskProgressColumn(show_speed=True),
+                TimeRemainingColumn(),
+            )
+            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bars.start()
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(stage, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.advance(self._task, steps)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bars is not None:
+            self._bars.stop()

@@ -1,0 +1,412 @@
+"""Files to a published snapshot: walk, read, chunk, collapse duplicates, embed what is new, publish.
+
+The run is incremental by content. A file whose bytes and recipe (readers, chunker, embedder, user metadata) are those of last time
+is neither parsed nor embedded; a changed file replaces those of its documents that differ; documents of files that are gone from
+the ingested folders are removed; vectors are reused by digest of their text, also after an interrupted run. When nothing differs,
+nothing is published. A file that cannot be read is reported, what is known of it stays, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ingest.chunk import CHUNKER_VERSION, chunk_document
+from ingest.dedup import find_duplicates
+from ingest.read import READER_VERSION, Failure, read
+from ingest.walk import FoundFile, walk
+from rag.embed import Embedder
+from rag.errors import InputError
+from rag.meter import Meter
+from rag.settings import IngestSettings, Settings
+from rag.store.catalog import Catalog, CollectionRow, SourceRow
+from rag.store.snapshot import collect, publish, writer_lock
+from rag.types import Document, Measurement, Metadata
+
+# Texts embedded between two commits of their vectors: what a crash can cost at most is some seconds of one core.
+_EMBED_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class IngestRequest:
+    """What to ingest.
+
+    Attributes:
+        paths: Folders and files.
+        collection: Where to.
+        include: Globs in the manner of .gitignore; when given, only matching files are taken.
+        exclude: Globs of files to leave out.
+        prefix: Put before every document id, as ``prefix/``.
+        metadata: Added to every document, over what its source says.
+    """
+
+    paths: tuple[Path, ...]
+    collection: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    prefix: str = ""
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest run did.
+
+    Attributes:
+        collection: Where to.
+        version: The version that is current now.
+        published: Whether this run made it.
+        n_added: New documents.
+        n_updated: Documents that differ from the version before.
+        n_unchanged: Documents that do not.
+        n_removed: Documents whose file or record is gone.
+        failed: What could not be read, in the order of the walk.
+        n_chunks: Chunks of the version, collapsed duplicates included.
+        n_duplicates: Chunks that another one stands for.
+        n_parsed: Files that were read and cut.
+        n_embedded: Texts that were embedded in this run.
+        measurement: What it cost.
+    """
+
+    collection: str
+    version: int
+    published: bool
+    n_added: int
+    n_updated: int
+    n_unchanged: int
+    n_removed: int
+    failed: tuple[Failure, ...]
+    n_chunks: int
+    n_duplicates: int
+    n_parsed: int
+    n_embedded: int
+    measurement: Measurement
+
+
+class Progress(Protocol):
+    """Told what goes on; the command line draws it."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage begins; total steps if known."""
+        ...
+
+    def advance(self, steps: int = 1) -> None:
+        """Steps of the stage are done."""
+        ...
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts of a run, while it runs."""
+
+    n_added: int = 0
+    n_updated: int = 0
+    n_unchanged: int = 0
+    n_removed: int = 0
+    n_parsed: int = 0
+    failed: list[Failure] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.n_added or self.n_updated or self.n_removed)
+
+
+def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progress: Progress, meter: Meter) -> IngestReport:
+    """Bring a collection in step with files.
+
+    Args:
+        request: What to ingest.
+        settings: Data directory and limits.
+        embedder: Whose vectors the collection will hold; another one than last time embeds everything anew.
+        progress: Told of stages and steps.
+        meter: Charged with the stages ``read``, ``dedup``, ``embed`` and ``publish``.
+
+    Returns:
+        The report; unreadable files are in it, not raised.
+
+    Raises:
+        InputError: If a path does not exist, a name is not allowed, or there is nothing at all to ingest.
+        SnapshotError: If the data directory is locked, damaged, newer or not writable.
+        ModelError: If the embedder fails; documents read so far are read again next time, vectors are kept.
+    """
+    check_collection_name(request.collection)
+    max_tokens = chunk_limit(settings.ingest, embedder)
+    catalog = Catalog(settings.data_dir, create=True)
+    try:
+        with writer_lock(settings.data_dir):
+            before = catalog.begin(request.collection, embedder.id, embedder.dim)
+            run = _Run(
+                request,
+                settings.ingest,
+                embedder,
+                catalog,
+                before,
+                max_tokens,
+                _recipe(request, settings.ingest, embedder, max_tokens),
+            )
+            with meter.stage("read"), catalog.transaction():
+                run.read_files(progress)
+            return run.publish(settings.data_dir, progress, meter)
+    finally:
+        catalog.close()
+
+
+def check_collection_name(name: str) -> None:
+    """Refuse names that do not make a folder name everywhere.
+
+    Args:
+        name: Wanted name.
+
+    Raises:
+        InputError: If it is not 1 to 64 letters, digits, ``-``, ``_`` or ``.``, beginning with a letter or digit.
+    """
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+    if not 1 <= len(name) <= 64 or not set(name) <= allowed or not name[0].isalnum():
+        raise InputError(
+            f"collection name {name[:80]!r} is not allowed; use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit",
+            code="bad_name",
+        )
+
+
+def chunk_limit(settings: IngestSettings, embedder: Embedder) -> int:
+    """Tokens of a chunk at most.
+
+    Args:
+        settings: The wanted limit, 0 for the embedder's.
+        embedder: Whose input is limited.
+
+    Returns:
+        The limit, 128 or more.
+
+    Raises:
+        InputError: If the wanted limit is more than the embedder reads, or too little to hold a context line and text.
+    """
+    limit = settings.max_chunk_tokens or embedder.max_tokens
+    if not 128 <= limit <= embedder.max_tokens:
+        raise InputError(
+            f"ingest.max_chunk_tokens is {limit}; allowed: 128 to {embedder.max_tokens}, which is what {embedder.id} reads",
+            code="chunk_limit",
+        )
+    return limit
+
+
+def _recipe(request: IngestRequest, settings: IngestSettings, embedder: Embedder, max_tokens: int) -> str:
+    """Everything besides the bytes of a file that decides what is made of it."""
+    parts = [READER_VERSION, CHUNKER_VERSION, embedder.id, max_tokens, settings.near_duplicate, sorted(request.metadata.items())]
+    return json.dumps(parts)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One ingest run: collects changes as rows of the next version, then publishes them."""
+
+    request: IngestRequest
+    settings: IngestSettings
+    embedder: Embedder
+    catalog: Catalog
+    before: CollectionRow
+    max_tokens: int
+    recipe: str
+    tally: _Tally = field(default_factory=_Tally)
+
+    @property
+    def next_version(self) -> int:
+        return self.before.version + 1
+
+    def read_files(self, progress: Progress) -> None:
+        """Read what is new or changed, and end what is gone."""
+        known = self.catalog.sources(self.request.collection, self.before.version)
+        found = list(walk(self.request.paths, self.request.include, self.request.exclude, self.request.prefix))
+        progress.begin("read", len(found))
+        seen: set[str] = set()
+        for item in found:
+            if isinstance(item, Failure):
+                self.tally.failed.append(item)
+            else:
+                path = str(item.path.resolve())
+                seen.add(path)
+                self._read_file(item, path, known.get(path))
+            progress.advance()
+        roots = {str(path.resolve()) for path in self.request.paths}
+        # What could not be looked at is not gone: a failure may name a file or a whole folder.
+        unknown = [Path(failure.path).absolute() for failure in self.tally.failed]
+        for source in known.values():
+            if source.root in roots and source.path not in seen and not any(Path(source.path).is_relative_to(p) for p in unknown):
+                self._remove_source(source.path)
+        if not known and not self.tally.changed:
+            self._refuse_nothing(len(found))
+
+    def _refuse_nothing(self, n_found: int) -> None:
+        """An empty folder is a mistake, not an empty collection."""
+        where = ", ".join(str(path) for path in self.request.paths)
+        first = f"; first reason: {self.tally.failed[0].path}: {self.tally.failed[0].message}" if self.tally.failed else ""
+        raise InputError(
+            f"nothing to ingest in {where}: {n_found} files found, none readable{first}; "
+            "give a folder with text, Markdown, HTML, CSV, JSONL, EML or source code, and check --include, --exclude and .ragignore",
+            code="nothing_to_ingest",
+        )
+
+    def _read_file(self, file: FoundFile, path: str, known: SourceRow | None) -> None:
+        try:
+            status = file.path.stat()
+            if status.st_size > self.settings.max_file_bytes:
+                self._fail(
+                    path, "too_large", f"{status.st_size} bytes; ingest.max_file_bytes allows {self.settings.max_file_bytes}"
+                )
+                return
+            data = file.path.read_bytes()
+        except OSError as error:
+            self._fail(file.uri, "unreadable", f"{error.strerror}; check its permissions")
+            return
+        fingerprint = hashlib.sha256(self.recipe.encode() + file.doc_id.encode() + b"\0" + data).hexdigest()
+        # A file named by itself is its own root: its neighbours were not asked about.
+        root = path if file.path in self.request.paths else str(file.root.resolve())
+        row = SourceRow(root, path, fingerprint)
+        if known == row:
+            self.tally.n_unchanged += len(self.catalog.documents_of(self.request.collection, self.before.version, path))
+            return
+        self.tally.n_parsed += 1
+        changed = self._replace_documents(path, read(data, file.path, file.doc_id, file.uri, status.st_mtime))
+        if changed is not None:
+            self.catalog.record_source(self.request.collection, self.next_version, row, changed=changed)
+
+    def _replace_documents(self, path: str, results: Iterator[Document | Failure]) -> bool | None:
+        """Put what a file holds now in the place of what it held.
+
+        Returns:
+            Whether a document differs; None when the file gave nothing but failures: then what is known of it stays.
+        """
+        collection = self.request.collection
+        old = self.catalog.documents_of(collection, self.before.version, path)
+        failures: list[Failure] = []
+        kept = 0
+        before = (self.tally.n_added, self.tally.n_updated, self.tally.n_removed)
+        for result in results:
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            document = replace(result, metadata={**result.metadata, **self.request.metadata})
+            if (trouble := self._conflict(document.doc_id, path)) is not None:
+                failures.append(trouble)
+                continue
+            kept += 1
+            self._put(document, path, old.pop(document.doc_id, None))
+        self.tally.failed += failures
+        if failures and not kept:
+            self.tally.n_unchanged += len(old)
+            return None
+        for doc_id in old:
+            self.catalog.remove_document(collection, self.next_version, doc_id)
+            self.tally.n_removed += 1
+        return before != (self.tally.n_added, self.tally.n_updated, self.tally.n_removed)
+
+    def _put(self, document: Document, path: str, known_fingerprint: str | None) -> None:
+        fingerprint = _fingerprint(document, self.recipe)
+        if known_fingerprint == fingerprint:
+            self.tally.n_unchanged += 1
+            return
+        if known_fingerprint is None:
+            self.tally.n_added += 1
+        else:
+            self.tally.n_updated += 1
+            self.catalog.remove_document(self.request.collection, self.next_version, document.doc_id)
+        spans = chunk_document(document, self.embedder, self.max_tokens)
+        self.catalog.put_document(self.request.collection, self.next_version, path, document, spans, fingerprint)
+
+    def _conflict(self, doc_id: str, path: str) -> Failure | None:
+        """Another file that still exists and owns the id; one that is gone gives its id up."""
+        owner = self.catalog.owner_of(self.request.collection, self.next_version, doc_id)
+        if owner is None or owner == path:
+            return None
+        if Path(owner).exists():
+            return Failure(
+                path, "duplicate_id", f"document id {doc_id!r} belongs to {owner}; ingest one of them with --prefix NAME"
+            )
+        self._remove_source(owner)
+        return None
+
+    def _remove_source(self, path: str) -> None:
+        collection = self.request.collection
+        for doc_id in self.catalog.documents_of(collection, self.next_version, path):
+            self.catalog.remove_document(collection, self.next_version, doc_id)
+            self.tally.n_removed += 1
+        self.catalog.remove_source(collection, self.next_version, path)
+
+    def _fail(self, path: str, code: str, message: str) -> None:
+        self.tally.failed.append(Failure(path, code, message))
+
+    def publish(self, data_dir: Path, progress: Progress, meter: Meter) -> IngestReport:
+        """Make the changes current, if there are any."""
+        collection, tally = self.request.collection, self.tally
+        is_current = self.before.version > 0 and self.before.embedder == self.embedder.id
+        n_embedded = 0
+        if tally.changed or not is_current:
+            with meter.stage("dedup"), self.catalog.transaction():
+                chunks = self.catalog.view(collection, self.next_version).live_chunks()
+                duplicates = find_duplicates(chunks, self.settings.near_duplicate)
+                self.catalog.put_duplicates(collection, self.next_version, duplicates)
+            with meter.stage("embed"):
+                n_embedded = self._embed_missing({row.chunk_no for row in duplicates}, progress)
+            with meter.stage("publish"):
+                progress.begin("publish", None)
+                publish(self.catalog, data_dir, collection, self.next_version, self.embedder.id, self.embedder.dim)
+                collect(self.catalog, data_dir, collection, self.next_version, self.settings.keep_versions)
+            version = self.next_version
+        else:
+            version = self.before.version
+        counts = self.catalog.view(collection, version).counts()
+        return IngestReport(
+            collection=collection,
+            version=version,
+            published=version == self.next_version,
+            n_added=tally.n_added,
+            n_updated=tally.n_updated,
+            n_unchanged=tally.n_unchanged,
+            n_removed=tally.n_removed,
+            failed=tuple(tally.failed),
+            n_chunks=counts.n_chunks,
+            n_duplicates=counts.n_duplicates,
+            n_parsed=tally.n_parsed,
+            n_embedded=n_embedded,
+            measurement=meter.finish(),
+        )
+
+    def _embed_missing(self, collapsed: set[int], progress: Progress) -> int:
+        """Embed the indexed texts that have no vector yet, one by one on several threads; vectors are kept batch by batch."""
+        table = self.catalog.vectors(self.embedder.id)
+        view = self.catalog.view(self.request.collection, self.next_version)
+        missing = table.missing(view.digests(without=collapsed))
+        n_missing = len(missing)
+        progress.begin("embed", n_missing)
+        with ThreadPoolExecutor(self.settings.workers or os.cpu_count() or 1) as pool:
+            batch: dict[bytes, str] = {}
+            for chunk in view.live_chunks():
+                if chunk.digest not in missing:
+                    continue
+                missing.discard(chunk.digest)
+                batch[chunk.digest] = chunk.indexed_text
+                if len(batch) == _EMBED_BATCH or not missing:
+                    # One text a call: a vector must not depend on its neighbours, and threads share the work.
+                    vectors = list(pool.map(lambda text: self.embedder.embed([text])[0], batch.values()))
+                    with self.catalog.transaction():
+                        table.put(list(batch), np.stack(vectors))
+                    progress.advance(len(batch))
+                    batch = {}
+        return n_missing
+
+
+def _fingerprint(document: Document, recipe: str) -> str:
+    """Digest of all that the catalog keeps of a document and of how it was made."""
+    what = [recipe, document.title, document.kind, sorted(document.metadata.items())]
+    sections = [(s.start, s.end, s.kind, s.headings, s.page, s.line) for s in document.sections]
+    digest = hashlib.sha256(json.dumps([what, sections]).encode())
+    digest.update(document.text.encode())
+    return digest.hexdigest()

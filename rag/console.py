@@ -1,0 +1,107 @@
+"""Results for people: through rich on a terminal, plain lines elsewhere. Costs are one line under every result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rag.types import Answer, Citation, ContextResult, Measurement, SearchResult
+
+# A passage in a list of hits is a reminder, not the text.
+_MAX_SNIPPET_CHARS = 240
+
+
+def show_search(result: SearchResult) -> None:
+    """Print hits with both scores and where they are."""
+    for place, hit in enumerate(result.hits, start=1):
+        source = hit.chunk.source
+        scores = " ".join(
+            f"{name} {value:.3f}" for name, value in (("bm25", hit.bm25), ("cosine", hit.cosine)) if value is not None
+        )
+        emphasised(
+            f"{place:>2}. {where(source.uri, source.line, source.page, source.headings)}", f"  score {hit.score:.3f}  {scores}"
+        )
+        line("    " + shortened(hit.chunk.text))
+        if source.also_in:
+            line(f"    also in: {', '.join(source.also_in)}")
+    if not result.hits:
+        line("no passage matches")
+    show_cost(result.measurement)
+
+
+def show_context(result: ContextResult) -> None:
+    """Print the context as it would be sent, then where its parts come from."""
+    line(result.context.text)
+    line("")
+    _show_sources(result.context.citations)
+    line(f"{result.context.n_tokens} of {result.context.max_tokens} tokens, counted by {result.context.counter}")
+    show_cost(result.measurement)
+
+
+def show_answer(answer: Answer) -> None:
+    """Print an answer with its sources."""
+    emphasised(answer.text, "")
+    if answer.abstained:
+        line(f"({answer.reason})")
+    else:
+        line("")
+        _show_sources(answer.citations)
+    show_cost(answer.measurement)
+
+
+def show_cost(measurement: Measurement) -> None:
+    """Print what it cost, on one line."""
+    tokens = measurement.tokens
+    parts = [f"{measurement.cpu_s:.3f} CPU-s", f"{measurement.wall_s:.3f} s"]
+    parts += [f"{stage.name} {stage.cpu_s * 1000:.0f} ms" for stage in measurement.stages if stage.cpu_s >= 0.0005]
+    if tokens.context or tokens.completion:
+        parts.append(f"{tokens.context + tokens.completion} tokens, {tokens.saved} saved")
+    parts.append(f"peak {measurement.peak_rss_bytes / 1e6:.0f} MB")
+    if measurement.not_modelled:
+        parts.append("energy not modelled yet")
+    faint("cost: " + " | ".join(parts))
+
+
+def _show_sources(citations: Iterable[Citation]) -> None:
+    for citation in citations:
+        source = citation.source
+        place = where(source.uri, source.line, source.page, source.headings)
+        line(f"[{citation.index}] {place}, characters {source.start_char}-{source.end_char}")
+
+
+def where(uri: str, source_line: int | None, page: int | None, headings: tuple[str, ...]) -> str:
+    """A place in a document, as people write it."""
+    place = uri + (f":{source_line}" if source_line is not None else "") + (f", page {page}" if page is not None else "")
+    return place + (f" ({' > '.join(headings)})" if headings else "")
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text on one line."""
+    flat = " ".join(text[: 2 * _MAX_SNIPPET_CHARS].split())
+    return flat if len(flat) <= _MAX_SNIPPET_CHARS else flat[: _MAX_SNIPPET_CHARS - 1] + "…"
+
+
+def line(text: str) -> None:
+    """Print a line as it is; control characters, which could drive a terminal, are shown as U+FFFD."""
+    sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text) + "\n")
+
+
+def emphasised(text: str, rest: str) -> None:
+    """Print a line whose first part stands out on a terminal."""
+    _styled(text, "bold", rest)
+
+
+def faint(text: str) -> None:
+    """Print a line that stays in the background on a terminal."""
+    _styled(text, "dim", "")
+
+
+def _styled(text: str, style: str, rest: str) -> None:
+    if not sys.stdout.isatty():
+        line(text + rest)
+        return
+    from rich.console import Console  # 75 ms of CPU, for people only
+    from rich.text import Text
+
+    sys.stdout.flush()
+    Console(highlight=False).print(Text(text, style=style) + Text(rest), soft_wrap=True)

@@ -1,0 +1,149 @@
+"""Candidates to a context: whole passages or single sentences, numbered by source, inside a token budget.
+
+    [1] Title > Heading
+    A passage, or sentences in their order in the document … with a mark where something was left out.
+
+    [2] Title
+    ...
+
+Sources are numbered in the order of their best candidate and separated by a blank line; a source without title and headings has its
+text on the line of its number. The order is fixed, so the same question gives the same prompt and a prefix cache can use it. The
+text is counted as a whole by the target model's counter, and is never over the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rag.evidence import Sentence, cite, score_sentences
+from rag.text import context_line
+from rag.tokens import TokenCounter
+from rag.types import Candidate, Citation, Context, ContextStyle
+
+# Between spans of one chunk that are not neighbours; one token in the vocabularies at hand.
+_ELLIPSIS = " … "
+_BETWEEN_SOURCES = "\n\n"
+# What "[n] ", an ellipsis and a separator add to a span, at most, while choosing; the whole text is counted at the end.
+_SPAN_OVERHEAD = 2
+_SOURCE_OVERHEAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A span of a candidate that may be packed; ``end`` is exclusive, both count in the document."""
+
+    rank: int
+    start: int
+    end: int
+    coverage: float
+
+
+def pack(question: str, candidates: Sequence[Candidate], max_tokens: int, style: ContextStyle, counter: TokenCounter) -> Context:
+    """Pack what answers a question into a budget.
+
+    Passages are taken in the order of the candidates. Sentences are taken by score, those without any term of the question not at
+    all, near-duplicates once. What does not fit is passed over for what comes after it and fits. When nothing fits, the words of
+    the best sentence that do are taken.
+
+    Args:
+        question: As asked.
+        candidates: Best first.
+        max_tokens: The budget, at least 1.
+        style: ``passages`` or ``sentences``.
+        counter: Counts tokens of the target model.
+
+    Returns:
+        The context; empty only without candidates.
+    """
+    sentences = score_sentences(question, candidates)
+    if style == "passages":
+        pieces = [_Piece(i, c.chunk.source.start_char, c.chunk.source.end_char, 1.0) for i, c in enumerate(candidates)]
+    else:
+        pieces = [_piece(s) for s in sentences if s.coverage > 0]
+    chosen = _choose(candidates, pieces, max_tokens, counter)
+    text, citations = _render(candidates, chosen)
+    while chosen and counter.count(text) > max_tokens:  # tokens of parts do not add up exactly
+        chosen.pop()
+        text, citations = _render(candidates, chosen)
+    if not chosen and sentences:
+        text, citations = _first_words(candidates, _piece(sentences[0]), max_tokens, counter)
+    n_tokens = counter.count(text)
+    return Context(
+        text=text,
+        n_tokens=n_tokens,
+        max_tokens=max_tokens,
+        counter=counter.name,
+        citations=tuple(citations),
+        n_tokens_saved=max(0, sum(c.chunk.n_tokens for c in candidates) - n_tokens),
+    )
+
+
+def _piece(sentence: Sentence) -> _Piece:
+    return _Piece(sentence.rank, sentence.start, sentence.end, sentence.coverage)
+
+
+def _choose(candidates: Sequence[Candidate], pieces: Sequence[_Piece], max_tokens: int, counter: TokenCounter) -> list[_Piece]:
+    """Pieces that fit together by their own counts, in the order given."""
+    chosen: list[_Piece] = []
+    open_sources: set[int] = set()
+    n_used = 0
+    for piece in pieces:
+        n_tokens = counter.count(_quote(candidates[piece.rank], piece)) + _SPAN_OVERHEAD
+        if piece.rank not in open_sources:
+            n_tokens += _SOURCE_OVERHEAD + counter.count(_header(candidates[piece.rank]))
+        if n_used + n_tokens <= max_tokens:
+            n_used += n_tokens
+            open_sources.add(piece.rank)
+            chosen.append(piece)
+    return chosen
+
+
+def _render(candidates: Sequence[Candidate], chosen: Sequence[_Piece]) -> tuple[str, list[Citation]]:
+    """The text, and one citation for every run of neighbouring spans."""
+    text = ""
+    citations: list[Citation] = []
+    ranks = sorted({piece.rank for piece in chosen})
+    for index, rank in enumerate(ranks, start=1):
+        candidate = candidates[rank]
+        header = _header(candidate)
+        text += (_BETWEEN_SOURCES if text else "") + f"[{index}] " + (f"{header}\n" if header else "")
+        for i, run in enumerate(_runs(candidate, [piece for piece in chosen if piece.rank == rank])):
+            text += _ELLIPSIS if i else ""
+            quote = _quote(candidate, run)
+            citations.append(cite(candidate, index, run.start, run.end, at=len(text), length=len(quote)))
+            text += quote
+    return text, citations
+
+
+def _runs(candidate: Candidate, pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Spans in document order, those with only white space between them joined."""
+    runs: list[_Piece] = []
+    for piece in sorted(pieces, key=lambda p: p.start):
+        if runs and not _quote(candidate, replace(piece, start=runs[-1].end, end=piece.start)).strip():
+            runs[-1] = replace(runs[-1], end=piece.end)
+        else:
+            runs.append(piece)
+    return runs
+
+
+def _first_words(
+    candidates: Sequence[Candidate], piece: _Piece, max_tokens: int, counter: TokenCounter
+) -> tuple[str, list[Citation]]:
+    """The longest run of whole words from the beginning of a sentence that fits."""
+    words = _quote(candidates[piece.rank], piece)
+    ends = [i for i, c in enumerate(words) if c.isspace()]
+    for end in reversed(ends):
+        text, citations = _render(candidates, [replace(piece, end=piece.start + end)])
+        if counter.count(text) <= max_tokens:
+            return text, citations
+    return "", []
+
+
+def _header(candidate: Candidate) -> str:
+    return context_line(candidate.chunk.source.title, candidate.chunk.source.headings)
+
+
+def _quote(candidate: Candidate, piece: _Piece) -> str:
+    offset = candidate.chunk.source.start_char
+    return candidate.chunk.text[piece.start - offset : piece.end - offset]

@@ -1,0 +1,273 @@
+"""The whole way of a question: query -> candidates -> context or answer -> measurement. The only file that knows all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from types import TracebackType
+from typing import assert_never
+
+import numpy as np
+
+from rag.context import pack
+from rag.embed import Embedder, open_embedder
+from rag.errors import ConfigError, InputError
+from rag.evidence import confidence
+from rag.fuse import Fused, contenders, fuse
+from rag.generate import Generator, open_generator
+from rag.meter import Meter
+from rag.settings import Settings
+from rag.store import Store, open_store
+from rag.text import normalise
+from rag.tokens import SHIPPED_NAME, TokenCounter, open_counter
+from rag.types import (
+    Answer,
+    Candidate,
+    ContextResult,
+    ContextStyle,
+    Filters,
+    Query,
+    Rows,
+    Scored,
+    Scores,
+    SearchResult,
+    TokenCounts,
+    Vector,
+)
+
+MAX_K = 1000
+
+
+class Engine:
+    """Answers questions from one version of a collection; safe to share between threads.
+
+    Args:
+        store: The version.
+        embedder: The embedder that made its vectors; it is not used by queries of mode ``bm25``.
+        generator: Writes the answers.
+        settings: Weights, limits and budgets.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder, generator: Generator, settings: Settings) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._generator = generator
+        self._settings = settings
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the version go."""
+        self._store.close()
+
+    def search(self, query: Query, meter: Meter | None = None) -> SearchResult:
+        """Find chunks.
+
+        Args:
+            query: What to look for and how.
+            meter: Charged with the stages; None means one of its own.
+
+        Returns:
+            At most ``query.k`` hits, best first.
+
+        Raises:
+            InputError: If the query is empty, too long or filters by an unknown key.
+            ConfigError: If the collection was embedded by another embedder.
+            ModelError: If the embedder fails.
+        """
+        meter = meter or Meter()
+        hits = self._candidates(query, meter)
+        return SearchResult(tuple(hits), self._store.collection, self._store.version, meter.finish())
+
+    def context(
+        self, query: Query, max_tokens: int, style: ContextStyle, counter: TokenCounter, meter: Meter | None = None
+    ) -> ContextResult:
+        """Find chunks and pack them into a token budget.
+
+        Args:
+            query: What to look for and how.
+            max_tokens: The budget, 16 or more.
+            style: Whole passages or single sentences.
+            counter: Counts tokens of the model that will read the context.
+            meter: Charged with the stages; None means one of its own.
+
+        Returns:
+            The context, never over the budget.
+
+        Raises:
+            InputError: As for `search`, or if the budget is too small.
+        """
+        if max_tokens < 16:
+            raise InputError(f"max_tokens is {max_tokens}; allowed: 16 or more", code="max_tokens")
+        meter = meter or Meter()
+        hits = self._candidates(query, meter)
+        with meter.stage("assemble"):
+            packed = pack(query.text, hits, max_tokens, style, counter)
+        measurement = meter.finish(TokenCounts(context=packed.n_tokens, saved=packed.n_tokens_saved))
+        return ContextResult(packed, self._store.collection, self._store.version, measurement)
+
+    def ask(self, query: Query, meter: Meter | None = None) -> Answer:
+        """Answer a question, or say that the documents do not.
+
+        Args:
+            query: The question and how to look for evidence.
+            meter: Charged with the stages; None means one of its own.
+
+        Returns:
+            The answer; every citation quotes its document exactly.
+
+        Raises:
+            InputError: As for `search`.
+        """
+        meter = meter or Meter()
+        hits = self._candidates(query, meter)
+        with meter.stage("generate"):
+            sure = confidence(query.text, hits, self._store.document_frequency, self._store.n_rows)
+            draft = self._generator.generate(query.text, hits, sure)
+        n_completion = self._own_tokens.count(draft.text)
+        n_found = sum(hit.chunk.n_tokens for hit in hits)
+        return Answer(
+            text=draft.text,
+            abstained=draft.abstained,
+            citations=draft.citations,
+            confidence=draft.confidence,
+            reason=draft.reason,
+            generator=self._generator.name,
+            collection=self._store.collection,
+            version=self._store.version,
+            measurement=meter.finish(TokenCounts(completion=n_completion, saved=max(0, n_found - n_completion))),
+        )
+
+    def document_text(self, doc_id: str) -> str:
+        """The text to which the offsets of a document's citations refer.
+
+        Args:
+            doc_id: Id of the document.
+
+        Returns:
+            The whole normalised text.
+        """
+        return self._store.document_text(doc_id)
+
+    @cached_property
+    def _own_tokens(self) -> TokenCounter:
+        """Counts the tokens of answers that no language model wrote; loaded when the first one is."""
+        return open_counter(SHIPPED_NAME)
+
+    def _candidates(self, query: Query, meter: Meter) -> list[Candidate]:
+        text = self._checked(query)
+        found = self._ranked(text, query, meter)
+        with meter.stage("fetch"):
+            chunks = self._store.chunks(found.rows, query.filters)
+        asked_lexical, asked_dense = query.mode != "dense", query.mode != "bm25"
+        return [
+            Candidate(
+                chunk,
+                score=float(found.scores[i]),
+                bm25=float(found.bm25[i]) if asked_lexical else None,
+                cosine=float(found.cosine[i]) if asked_dense else None,
+            )
+            for i, chunk in enumerate(chunks)
+        ]
+
+    def _ranked(self, text: str, query: Query, meter: Meter) -> Fused:
+        """The first k rows by the query's mode, with the scores that it computes; the other score is zero."""
+        match query.mode:
+            case "bm25":
+                with meter.stage("bm25"):
+                    hits = self._store.search_lexical(text, query.k, query.filters)
+                return Fused(hits.rows, hits.scores, hits.scores, np.zeros_like(hits.scores))
+            case "dense":
+                hits = self._dense(self._embedded(text, meter), query.k, query.filters, meter)
+                return Fused(hits.rows, hits.scores, np.zeros_like(hits.scores), hits.scores)
+            case "hybrid":
+                return _first(self._hybrid(text, query, meter), query.k)
+            case _:
+                assert_never(query.mode)
+
+    def _hybrid(self, text: str, query: Query, meter: Meter) -> Fused:
+        depth = max(self._settings.search.depth, query.k)
+        weight = self._settings.search.dense_weight
+        vector = self._embedded(text, meter)
+        with meter.stage("bm25"):
+            lexical = self._store.search_lexical(text, depth, query.filters)
+        dense = self._dense(vector, depth, query.filters, meter)
+        with meter.stage("fuse"):
+            rows = np.union1d(lexical.rows, dense.rows)
+            cosine = _completed(rows, dense, lambda missing: self._store.score_dense(vector, missing))
+            kept = contenders(rows, cosine, lexical, depth, weight, query.k)
+            rows, cosine = rows[kept], cosine[kept]
+            bm25 = _completed(rows, lexical, lambda missing: self._store.score_lexical(text, missing))
+            return fuse(rows, bm25, cosine, weight)
+
+    def _embedded(self, text: str, meter: Meter) -> Vector:
+        if self._store.embedder != self._embedder.id:
+            raise ConfigError(
+                f"collection {self._store.collection!r} was embedded by {self._store.embedder}, the settings name {self._embedder.id}; "
+                "set embedder.model to the former, ingest again with the latter, or search with --mode bm25",
+                code="embedder_mismatch",
+            )
+        with meter.stage("embed"):
+            vectors = self._embedder.embed([text], "query")
+        return np.asarray(vectors[0], np.float32)
+
+    def _dense(self, vector: Vector, k: int, filters: Filters, meter: Meter) -> Scored:
+        with meter.stage("vector"):
+            return self._store.search_dense(vector, k, filters)
+
+    def _checked(self, query: Query) -> str:
+        """The query's text, fit to be searched for."""
+        limit = self._settings.search.max_query_chars
+        if len(query.text) > limit:
+            raise InputError(
+                f"the query has {len(query.text)} characters; allowed: {limit} (search.max_query_chars); ask a shorter question",
+                code="query_too_long",
+            )
+        if not 1 <= query.k <= MAX_K:
+            raise InputError(f"k is {query.k}; allowed: 1 to {MAX_K}", code="k")
+        text = normalise(query.text).strip()
+        if not text:
+            raise InputError("the query is empty; ask a question of at least one word", code="query_empty")
+        return text
+
+
+def open_engine(settings: Settings, collection: str) -> Engine:
+    """Open the current version of a collection with the embedder and generator of the settings.
+
+    Args:
+        settings: Data directory and everything else.
+        collection: Name of the collection.
+
+    Returns:
+        An engine, to be closed after use.
+
+    Raises:
+        InputError: If there is no such collection.
+        SnapshotError: If its data is missing, damaged or of a newer format.
+        ModelError: If the embedder cannot be opened.
+    """
+    store = open_store(settings.data_dir, collection)
+    try:
+        embedder = open_embedder(settings.embedder, settings.data_dir / "models")
+        return Engine(store, embedder, open_generator(settings.answer), settings)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _first(fused: Fused, k: int) -> Fused:
+    return Fused(fused.rows[:k], fused.scores[:k], fused.bm25[:k], fused.cosine[:k])
+
+
+def _completed(rows: Rows, known: Scored, score: Callable[[Rows], Scores]) -> Scores:
+    """Scores of all rows, ascending: those known, and those computed for the rows that a source did not return."""
+    scores = np.zeros(len(rows), np.float32)
+    is_known = np.isin(rows, known.rows)
+    wanted = np.isin(known.rows, rows)
+    scores[np.searchsorted(rows, known.rows[wanted])] = known.scores[wanted]
+    scores[~is_known] = score(rows[~is_known])
+    return scores

@@ -1,0 +1,109 @@
+"""Cosine search over the vectors of one snapshot, by faiss.
+
+Up to 50k rows a flat scan of 8-bit codes: exact to 0.995 recall, nothing to train but the range of each dimension, under 1 ms.
+Above, 4-bit product quantisation (FastScan) chooses candidates and the 8-bit codes order them (facts: 0.37 ms and recall 0.991 at
+200k). FastScan refuses a selection of rows, so a filtered query is answered from the 8-bit codes alone, exactly. The file is
+memory-mapped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from rag.errors import SnapshotError
+from rag.types import Rows, Scored, Scores, Vector, Vectors
+
+INDEX_ID = "sq8-pq4fs.v1"
+# Where the flat scan passes 1 ms of CPU.
+MAX_FLAT_ROWS = 50_000
+# Candidates that FastScan hands to the 8-bit codes, times k: recall 0.868 / 0.953 / 0.991 at 4 / 10 / 40 (200k rows).
+_K_FACTOR = 40
+# Rows that the quantisers learn from; more changes nothing measurable.
+_MAX_TRAINING_ROWS = 100_000
+
+
+def build_dense(path: Path, vectors: Vectors, *, max_flat_rows: int = MAX_FLAT_ROWS) -> None:
+    """Write an index whose row numbers are the positions of the vectors.
+
+    Args:
+        path: File to write.
+        vectors: float32 of shape (n, dim), rows of unit length; n may be 0.
+        max_flat_rows: Largest n that is scanned flat.
+    """
+    n, dim = vectors.shape
+    codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    index: faiss.Index = codes
+    if n > max_flat_rows:
+        # Sub-vectors of 4 dimensions; the constructor wants the base index, the refinement is owned by us.
+        base = faiss.IndexPQFastScan(dim, dim // 4, 4, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexRefine(base, codes)
+        index.k_factor = _K_FACTOR
+    if n:
+        # Evenly spaced rows: reproducible, and not only the first folder.
+        index.train(vectors[:: max(1, n // _MAX_TRAINING_ROWS)])
+        index.add(vectors)
+    faiss.write_index(index, str(path))
+
+
+class DenseIndex:
+    """An open index.
+
+    Args:
+        path: File written by `build_dense`, already verified: faiss loads some damaged files without complaint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # One query at a time: a second OpenMP thread would only spin (facts: 15.6 ms of CPU against 7.9 for the same scan).
+        faiss.omp_set_num_threads(1)
+        try:
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise SnapshotError(
+                f"dense index {path} cannot be opened: {str(error).splitlines()[0]}; run 'rag repair'", code="dense"
+            ) from error
+        self._codes = faiss.downcast_index(self._index.refine_index) if isinstance(self._index, faiss.IndexRefine) else self._index
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the index."""
+        return int(self._index.ntotal)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self._index.d)
+
+    def search(self, vector: Vector, k: int, allowed: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None) -> Scored:
+        """The nearest rows by cosine.
+
+        Args:
+            vector: float32 of shape (dim,), unit length.
+            k: Rows wanted, at least 1.
+            allowed: bool of shape (n_rows,): rows that may be found; None means all.
+
+        Returns:
+            At most ``k`` rows, best first, equal scores by ascending row.
+        """
+        if not self.n_rows or (allowed is not None and not allowed.any()):
+            return Scored(np.empty(0, np.int64), np.empty(0, np.float32))
+        query = np.ascontiguousarray(vector, np.float32)[None, :]
+        if allowed is None:
+            scores, rows = self._index.search(query, min(k, self.n_rows))
+        else:
+            bitmap = np.packbits(allowed, bitorder="little")
+            # The selector points into the array, it does not copy it.
+            selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bitmap))
+            parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # added by faiss at import
+            scores, rows = self._codes.search(query, min(k, int(allowed.sum())), params=parameters)
+        found = rows[0] >= 0
+        order = np.lexsort((rows[0][found], -scores[0][found]))
+        return Scored(rows[0][found][order], scores[0][found][order])
+
+    def score(self, vector: Vector, rows: Rows) -> Scores:
+        """Cosine of given rows by their 8-bit codes; float32 of the shape of ``rows``."""
+        if not len(rows):
+            return np.empty(0, np.float32)
+        return np.asarray(self._codes.reconstruct_batch(rows) @ vector, np.float32)

@@ -1,0 +1,172 @@
+"""Tokenizer and graph of a model folder, run in this process: the only file that imports onnxruntime.
+
+Choices, measured (docs/decisions):
+- Batch 1, always: dynamic quantisation takes one activation scale per tensor, so in a batch a text's vector would
+  depend on its neighbours (cosine down to 0.990), and a batch saves nothing (10.7 ms a text at 1 and at 4, 12.4 at 16).
+- One intra-op thread, no spinning: two spinning threads double the CPU time of a text. Callers parallelise over texts
+  with threads; onnxruntime releases the interpreter lock.
+- Truncation is ours, not the tokenizer file's: bundled files say 128 where the model was trained with 256.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag.errors import ModelError
+from rag.models.wire import has_external_data
+from rag.types import Vector
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+# onnxruntime severity "error": warnings about shapes and devices are noise on a command line.
+_LOG_SEVERITY_ERROR = 3
+
+
+class ModelTokenizer:
+    """A tokenizer.json without padding and truncation; safe to share between threads.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ModelError: If it cannot be read or parsed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for a missing and for a malformed file
+            raise ModelError(f"tokenizer {path} cannot be loaded: {error}; reinstall or add the model again") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._n_special = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, special tokens included, without limit."""
+        return len(self._encode(text)) + self._n_special
+
+    def spans(self, text: str) -> Sequence[tuple[int, int]]:
+        """Code point spans of the tokens, without special tokens and without limit.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            Pairs of first character and one past the last, starts ascending. Characters that the tokenizer drops lie in
+            no span; where it splits one character into several tokens, spans repeat.
+        """
+        offsets: list[tuple[int, int]] = self._encode(text).offsets
+        return offsets
+
+    def ids(self, text: str, max_tokens: int) -> list[int]:
+        """Token ids as the model reads them.
+
+        Args:
+            text: Any text.
+            max_tokens: Upper limit, special tokens included; what lies behind is dropped.
+
+        Returns:
+            At least one id: a tokenizer without special tokens has none for an empty text, and id 0 then stands for it.
+        """
+        encoding = self._encode(text)
+        if len(encoding) > max_tokens - self._n_special:
+            encoding.truncate(max_tokens - self._n_special)
+        ids: list[int] = self._tokenizer.post_process(encoding).ids
+        return ids or [0]
+
+    def _encode(self, text: str) -> Encoding:
+        # A lone surrogate cannot be encoded; "replace" puts one "?" for one, so offsets still fit the text.
+        storable = text.encode("utf-8", "replace").decode("utf-8")
+        return self._tokenizer.encode(storable, add_special_tokens=False)
+
+
+class ModelSession:
+    """The graph of a model on the CPU, one text a run; safe to share between threads.
+
+    The graph is loaded at the first run.
+
+    Args:
+        path: ``model.onnx``, with weights inside.
+        dim: Length of the vectors that the card promises.
+    """
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self._path = path
+        self._dim = dim
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._inputs: frozenset[str] = frozenset()
+
+    def run(self, ids: Sequence[int]) -> Vector:
+        """Embed one tokenised text.
+
+        Args:
+            ids: Token ids, at least one, special tokens included.
+
+        Returns:
+            float32 of shape (dim,), of unit length.
+
+        Raises:
+            ModelError: If the graph cannot be loaded or run, or gives something else than a unit vector of ``dim``.
+        """
+        session = self._session or self._load()
+        tokens = np.array([ids], dtype=np.int64)
+        feeds = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}
+        try:
+            output = session.run(None, {name: feeds[name] for name in self._inputs})[0]
+        except Exception as error:  # onnxruntime's errors share no base class but Exception
+            raise ModelError(
+                f"model {self._path} failed on a text of {len(ids)} tokens: {error}; run: rag models verify"
+            ) from error
+        vector: Vector = np.asarray(output, dtype=np.float32).reshape(-1)
+        length = float(np.linalg.norm(vector)) if vector.shape == (self._dim,) else 0.0
+        # A NaN fails the comparison too. The graph normalises in fp32, so 1e-3 is generous.
+        if not abs(length - 1.0) < 1e-3:
+            raise ModelError(
+                f"model {self._path} gave an output of shape {np.shape(output)} and length {length:.4g}, expected a unit "
+                f"vector of {self._dim} components; run: rag models verify"
+            )
+        return vector
+
+    def _load(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        with self._lock:
+            if self._session is None:
+                session = _open_graph(self._path)
+                self._inputs = frozenset(value.name for value in session.get_inputs())
+                if not {"input_ids"} <= self._inputs <= _INPUTS:
+                    raise ModelError(
+                        f"model {self._path} has the inputs {', '.join(sorted(self._inputs))}; "
+                        f"allowed: {', '.join(sorted(_INPUTS))}; export it with: rag models add"
+                    )
+                self._session = session
+            return self._session
+
+
+def _open_graph(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """An onnxruntime session that uses one thread and does not spin."""
+    import onnxruntime
+
+    # A tensor stored outside names a file by a path of the model's choosing; one file with its hash on the card is all
+    # we load.
+    if has_external_data(path):
+        raise ModelError(
+            f"model {path} keeps weights in another file; only a self-contained one is loaded: rag models add makes it"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_SEVERITY_ERROR
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class but Exception
+        raise ModelError(f"model {path} cannot be loaded: {error}; reinstall or add the model again") from error

@@ -1,0 +1,103 @@
+"""The catalog file: its tables, its format version, and how it is opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from rag.errors import SnapshotError
+
+FORMAT_VERSION = 1
+FILE_NAME = "catalog.sqlite"
+_APPLICATION_ID = 0x52574154  # "RWAT"
+
+# 16k characters hold a dozen chunks; zlib gains little beyond that.
+BLOCK_CHARS = 16_384
+LIVE = "born <= :version AND (died IS NULL OR died > :version)"
+
+_SCHEMA = """
+CREATE TABLE collection (name TEXT PRIMARY KEY, version INTEGER NOT NULL, embedder TEXT NOT NULL, dim INTEGER NOT NULL);
+CREATE TABLE source (
+  source_no INTEGER PRIMARY KEY, collection TEXT NOT NULL, root TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL,
+  born INTEGER NOT NULL, died INTEGER);
+CREATE INDEX source_by_path ON source (collection, path);
+CREATE TABLE document (
+  document_no INTEGER PRIMARY KEY, collection TEXT NOT NULL, path TEXT NOT NULL, doc_id TEXT NOT NULL, uri TEXT NOT NULL,
+  title TEXT NOT NULL, kind TEXT NOT NULL, metadata TEXT NOT NULL, mtime REAL, fingerprint TEXT NOT NULL, n_chars INTEGER NOT NULL,
+  born INTEGER NOT NULL, died INTEGER);
+CREATE INDEX document_by_id ON document (collection, doc_id);
+CREATE INDEX document_by_path ON document (collection, path);
+CREATE TABLE text_block (document_no INTEGER, block_no INTEGER, data BLOB NOT NULL, PRIMARY KEY (document_no, block_no)) WITHOUT
+ROWID; CREATE TABLE tag (key TEXT, value TEXT, document_no INTEGER, PRIMARY KEY (key, value, document_no)) WITHOUT ROWID;
+CREATE INDEX tag_by_document ON tag (document_no);
+CREATE TABLE chunk (
+  chunk_no INTEGER PRIMARY KEY, document_no INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, headings TEXT,
+  page INTEGER, line INTEGER, n_tokens INTEGER NOT NULL, digest BLOB NOT NULL);
+CREATE INDEX chunk_by_document ON chunk (document_no, start);
+CREATE TABLE duplicate (
+  chunk_no INTEGER NOT NULL, of_chunk_no INTEGER NOT NULL, similarity REAL NOT NULL, born INTEGER NOT NULL, died INTEGER);
+CREATE INDEX duplicate_by_original ON duplicate (of_chunk_no);
+CREATE TABLE vector (embedder TEXT, digest BLOB, data BLOB NOT NULL, PRIMARY KEY (embedder, digest)) WITHOUT ROWID;
+"""
+
+
+def connect(data_dir: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the catalog of a data directory.
+
+    Args:
+        data_dir: Folder that holds it.
+        create: Make folder and file when they are missing and open for writing; otherwise every write is refused.
+
+    Returns:
+        A connection in autocommit mode that threads may share (this SQLite serialises calls: ``sqlite3.threadsafety == 3``).
+
+    Raises:
+        SnapshotError: If there is no catalog, it is damaged, of a newer format, or not a catalog.
+    """
+    path = data_dir / FILE_NAME
+    if create:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SnapshotError(
+                f"data directory {data_dir} cannot be made: {error.strerror}; name another with --data-dir",
+                code="data_dir",
+            ) from error
+    elif not path.exists():
+        raise SnapshotError(
+            f"no catalog in data directory {data_dir}; run 'rag ingest FOLDER' first, or name another with --data-dir",
+            code="no_data",
+        )
+    try:
+        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
+        try:
+            _prepare(db, path, create=create)
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.Error as error:
+        raise SnapshotError(
+            f"catalog {path} cannot be opened: {error}; restore it from a backup or ingest into a new --data-dir",
+            code="catalog",
+        ) from error
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    is_empty = db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    if is_empty and create:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+        )
+    elif application != _APPLICATION_ID:
+        raise SnapshotError(f"{path} is not a Ragwatt catalog; use another --data-dir", code="catalog")
+    elif found > FORMAT_VERSION:
+        raise SnapshotError(
+            f"catalog {path} has format {found}; this version reads format {FORMAT_VERSION} and older: upgrade ragwatt, "
+            "or use another --data-dir",
+            code="newer_format",
+        )
+    db.execute("PRAGMA synchronous = FULL" if create else "PRAGMA query_only = ON")

@@ -1,0 +1,361 @@
+"""Snapshots: one published, immutable version of a collection's indexes.
+
+    <data_dir>/snapshots/<collection>/<version>/
+        manifest.json   what this is, and size and SHA-256 of every other file
+        rows.npy        int64 of shape (n_rows,): catalog number of the chunk in each row
+        lexical/        tantivy
+        dense.faiss     faiss
+
+Rows are the chunks of the version that are not collapsed duplicates, in order of (doc_id, place). The indexes are functions of the
+rows alone, so an incremental ingest ends in the same rows, scores and ties as one from scratch; an index whose input did not change is
+hard-linked from the version before.
+
+To publish is: write into a folder beside, sync its files and itself, rename it, sync the parent, then let the catalog make the
+version current in one transaction. A crash at any point leaves the old version current. A reader holds a shared lock on the
+manifest for as long as it lives, and only versions that nobody holds are collected.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from rag.errors import SnapshotError
+from rag.index.dense import INDEX_ID, build_dense
+from rag.index.lexical import ANALYSER_ID, LexicalEntry, build_lexical
+from rag.store.catalog import Catalog
+from rag.types import Rows
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+ROWS = "rows.npy"
+DENSE = "dense.faiss"
+LEXICAL = "lexical"
+_LOCK_NAME = "writer.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Size and SHA-256 (hex) of one file of a snapshot."""
+
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a snapshot says of itself.
+
+    Attributes:
+        format_version: Layout of the folder.
+        collection: Its collection.
+        version: From 1, rising by one with every publication.
+        embedder: Id of the embedder that made the vectors.
+        dim: Length of a vector.
+        analyser: Id of the analyser of the lexical index.
+        n_documents: Documents.
+        n_chunks: Chunks, collapsed duplicates included.
+        n_rows: Chunks in the indexes.
+        content_sha256: Digest of the documents: the same content gives the same digest, however it came about.
+        lexical_input: Digest of what the lexical index is made from.
+        dense_input: Digest of what the dense index is made from.
+        files: By path below the folder, in order of path.
+    """
+
+    format_version: int
+    collection: str
+    version: int
+    embedder: str
+    dim: int
+    analyser: str
+    n_documents: int
+    n_chunks: int
+    n_rows: int
+    content_sha256: str
+    lexical_input: str
+    dense_input: str
+    files: dict[str, FileEntry]
+
+
+@contextmanager
+def writer_lock(data_dir: Path) -> Iterator[None]:
+    """Be the only writer of a data directory.
+
+    Args:
+        data_dir: An existing folder.
+
+    Yields:
+        Nothing; the lock ends with the block or the process.
+
+    Raises:
+        SnapshotError: If another process is writing.
+    """
+    with (data_dir / _LOCK_NAME).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise SnapshotError(
+                f"data directory {data_dir} is being written by process {holder}; wait for it to end, or use another --data-dir",
+                code="locked",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def folder_of(data_dir: Path, collection: str, version: int) -> Path:
+    """Folder of a published version."""
+    return data_dir / "snapshots" / collection / str(version)
+
+
+def publish(catalog: Catalog, data_dir: Path, collection: str, version: int, embedder: str, dim: int) -> Manifest:
+    """Build the indexes of a version from the catalog and make it current.
+
+    Args:
+        catalog: Open for writing; every vector that the version needs is there.
+        data_dir: The data directory, whose writer lock the caller holds.
+        collection: The collection.
+        version: One more than the current version; or the current one, to build it anew.
+        embedder: Id of the embedder of the vectors.
+        dim: Their length.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        SnapshotError: If a vector is missing or the disk refuses; the version that was current stays current.
+    """
+    final = folder_of(data_dir, collection, version)
+    building = final.with_name(f"{version}.tmp")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        (building / LEXICAL).mkdir(parents=True)
+        before = _previous_manifest(data_dir, collection, version)
+        manifest = _write_indexes(catalog, building, final.parent, before, (collection, version, embedder, dim))
+        _sync_tree(building)
+        if final.exists():  # rebuilt in place: its readers keep the files they opened
+            final.rename(final.with_name(f"{version}.old.tmp"))
+        building.rename(final)
+        _sync_folder(final.parent)
+        catalog.commit_version(collection, version, embedder, dim)
+    except OSError as error:
+        raise SnapshotError(
+            f"version {version} of {collection!r} could not be written: {error}; the version before it stays current; "
+            "free space or permissions and run the command again",
+            code="write",
+        ) from error
+    return manifest
+
+
+def _write_indexes(
+    catalog: Catalog, folder: Path, siblings: Path, before: Manifest | None, identity: tuple[str, int, str, int]
+) -> Manifest:
+    collection, version, embedder, dim = identity
+    view = catalog.view(collection, version)
+    collapsed = {row.chunk_no: row.of_chunk_no for row in view.duplicates()}
+    members: dict[int, list[str]] = {}
+    for number, original in collapsed.items():
+        members.setdefault(original, []).append(view.doc_id_of(number))
+    chunk_nos: list[int] = []
+    digests: list[bytes] = []
+    lexical_input, dense_input = (
+        hashlib.sha256(ANALYSER_ID.encode()),
+        hashlib.sha256(f"{INDEX_ID} {embedder} {dim}".encode()),
+    )
+
+    def entries() -> Iterator[LexicalEntry]:
+        for chunk in view.live_chunks():
+            if chunk.chunk_no in collapsed:
+                continue
+            chunk_nos.append(chunk.chunk_no)
+            digests.append(chunk.digest)
+            documents = sorted({chunk.doc_id, *members.get(chunk.chunk_no, ())})
+            tags = (*chunk.tags, *(f"doc_id={doc_id}" for doc_id in documents))
+            lexical_input.update(chunk.digest + "\0".join(tags).encode() + b"\n")
+            dense_input.update(chunk.digest)
+            yield LexicalEntry(chunk.indexed_text, tags)
+
+    build_lexical(folder / LEXICAL, entries())
+    if before and before.lexical_input == lexical_input.hexdigest():
+        shutil.rmtree(folder / LEXICAL)
+        _link_tree(siblings / str(before.version) / LEXICAL, folder / LEXICAL)
+    if before and before.dense_input == dense_input.hexdigest():
+        os.link(siblings / str(before.version) / DENSE, folder / DENSE)
+    else:
+        vectors = catalog.vectors(embedder).get(digests) if digests else np.empty((0, dim), np.float32)
+        build_dense(folder / DENSE, vectors)
+    np.save(folder / ROWS, np.array(chunk_nos, np.int64))
+    counts = view.counts()
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        collection=collection,
+        version=version,
+        embedder=embedder,
+        dim=dim,
+        analyser=ANALYSER_ID,
+        n_documents=counts.n_documents,
+        n_chunks=counts.n_chunks,
+        n_rows=len(chunk_nos),
+        content_sha256=view.content_sha256(),
+        lexical_input=lexical_input.hexdigest(),
+        dense_input=dense_input.hexdigest(),
+        files={str(path.relative_to(folder)): _entry(path) for path in _files(folder)},
+    )
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _previous_manifest(data_dir: Path, collection: str, version: int) -> Manifest | None:
+    """The manifest of the version before, if its files are whole and can be linked; damage there only costs a rebuild."""
+    folder = folder_of(data_dir, collection, version - 1)
+    if not folder.exists():
+        return None
+    try:
+        return verify(folder)
+    except SnapshotError:
+        return None
+
+
+def verify(folder: Path) -> Manifest:
+    """Check a snapshot folder against its manifest.
+
+    Args:
+        folder: Folder of one version.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        SnapshotError: If the manifest or a file is missing, altered or of a newer format; the message names the file.
+    """
+    way_out = "run 'rag repair'"
+    try:
+        raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if raw["format_version"] > FORMAT_VERSION:
+            raise SnapshotError(
+                f"snapshot {folder} has format {raw['format_version']}; this version reads {FORMAT_VERSION} and older: upgrade ragwatt",
+                code="newer_format",
+            )
+        manifest = Manifest(**{**raw, "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()}})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SnapshotError(
+            f"snapshot manifest {folder / MANIFEST} is missing or damaged: {error}; {way_out}", code="damaged"
+        ) from error
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise SnapshotError(f"snapshot file {path} is missing; {way_out}", code="damaged")
+        found = _entry(path)
+        if found != expected:
+            raise SnapshotError(
+                f"snapshot file {path} is damaged: {found.n_bytes} bytes with SHA-256 {found.sha256[:12]}, "
+                f"expected {expected.n_bytes} with {expected.sha256[:12]}; {way_out}",
+                code="damaged",
+            )
+    return manifest
+
+
+class Lease:
+    """Keeps a version from being collected for as long as it is open.
+
+    Args:
+        folder: Folder of the version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._file: IO[str] = (folder / MANIFEST).open(encoding="utf-8")
+        except OSError as error:
+            raise SnapshotError(
+                f"snapshot {folder} cannot be opened: {error.strerror}; run 'rag repair'", code="damaged"
+            ) from error
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Let the version go."""
+        self._file.close()
+
+
+def collect(catalog: Catalog, data_dir: Path, collection: str, current: int, keep: int) -> None:
+    """Delete unfinished folders and the versions that are neither recent nor held by a reader, and what only they needed.
+
+    Args:
+        catalog: Open for writing.
+        data_dir: The data directory, whose writer lock the caller holds.
+        collection: The collection.
+        current: Its current version.
+        keep: Versions to keep, the current one included; at least 1.
+    """
+    parent = folder_of(data_dir, collection, current).parent
+    oldest = current
+    for folder in sorted(parent.iterdir()) if parent.exists() else []:
+        if (
+            not folder.name.isdecimal()
+            or int(folder.name) > current
+            or (int(folder.name) <= current - keep and not _is_held(folder))
+        ):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            oldest = min(oldest, int(folder.name))
+    catalog.forget_before(collection, oldest)
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with (folder / MANIFEST).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # without a manifest nobody can have opened it
+        return False
+    return False
+
+
+def load_rows(folder: Path) -> Rows:
+    """Catalog numbers by row, memory-mapped; the file is verified already and holds numbers only."""
+    return np.load(folder / ROWS, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _entry(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return FileEntry(path.stat().st_size, digest.hexdigest())
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in _files(source):
+        os.link(path, target / path.name)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in _files(folder):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    for inner in (folder / LEXICAL, folder):
+        _sync_folder(inner)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

