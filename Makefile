@@ -34,7 +34,7 @@ test: setup ## everything that must hold: format, lint, types, imports, docstrin
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pydoclint rag ingest api eval
+	$(BIN)/flake8 rag ingest api eval
 	$(BIN)/python -P -m pytest -q
 
 check: test ## the same as test

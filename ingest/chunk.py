@@ -8,6 +8,7 @@ ranges do not add up to the tokens of both.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -20,8 +21,20 @@ from rag.types import Document, Section, Span
 CHUNKER_VERSION = 1
 # A chunk that is at least this full ends at a paragraph rather than take the beginning of the next.
 _FULL_ENOUGH = 0.5
-# Zero-width joiner, variation selectors, emoji skin tones: a cut before or after them changes what is seen.
-_JOINING = frozenset("\u200d\ufe0e\ufe0f") | {chr(c) for c in range(0x1F3FB, 0x1F400)}
+# Zero-width joiners, emoji skin tones, tags of flags, Thai and Lao am, half-width voicing: they belong to what stands before them.
+_JOINING = frozenset("\u200c\u200d\u0e33\u0eb3\uff9e\uff9f") | {
+    chr(c) for c in (*range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080))
+}
+# Number signs of Arabic and the like belong to what stands behind them.
+_PREPENDED = re.compile(
+    "[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e\U000110bd\U000110cd\U000111c2\U000111c3\U000113d1\U0001193f\U00011941"
+    "\U00011a3a\U00011a84-\U00011a89\U00011d46\U00011f02]"
+)
+# Two letters of one Korean syllable.
+_SYLLABLE = re.compile(
+    "[\u1100-\u115f\ua960-\ua97c][\u1100-\u115f\ua960-\ua97c\uac00-\ud7a3]|[\u1100-\u11ff\ua960-\ua97c\uac00-\ud7fb][\u1160-\u11ff\ud7b0-\ud7fb]"
+)
+_VIRAMA = 9  # canonical combining class of the sign that joins two Indic consonants
 # No grapheme that people write is longer; a run of more marks is hostile, and the token limit goes before its looks.
 _MAX_GRAPHEME_CHARS = 64
 
@@ -65,8 +78,8 @@ def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) ->
         place = next((section for section in group if section.kind != "heading"), group[0])
         overhead = tokenizer.count_tokens(indexed_text(document.title, place.headings, ""))
         budget = max(max_tokens - overhead, 1)
-        for start, end in _packed(document.text, group, starts, budget):
-            spans += _verified(document, place, tokenizer, (start, end), max_tokens)
+        for units in _packed(document.text, group, starts, budget):
+            spans += _verified(document, place, tokenizer, units, max_tokens)
     return [_located(span, document) for span in spans]
 
 
@@ -82,28 +95,24 @@ def _groups(sections: Sequence[Section]) -> list[list[Section]]:
     return groups
 
 
-def _packed(text: str, group: Sequence[Section], starts: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """Ranges of at most ``budget`` tokens by the one-pass count."""
+def _packed(text: str, group: Sequence[Section], starts: Sequence[int], budget: int) -> list[list[_Unit]]:
+    """Runs of units of at most ``budget`` tokens by the one-pass count."""
 
     def size(start: int, end: int) -> int:
         return bisect_left(starts, end) - bisect_left(starts, start)
 
     units = [piece for section in group for unit in _units(text, section) for piece in _cut(text, unit, starts, budget)]
     paragraph_end = _paragraph_ends(units)
-    ranges: list[tuple[int, int]] = []
-    begin = end = -1
+    runs: list[list[_Unit]] = []
     for i, unit in enumerate(units):
-        if begin >= 0 and size(begin, unit.end) <= budget:
+        if runs and size(runs[-1][0].start, unit.end) <= budget:
+            begin, end = runs[-1][0].start, runs[-1][-1].end
             whole = size(begin, paragraph_end[i]) <= budget
             if whole or not unit.opens or size(begin, end) < _FULL_ENOUGH * budget:
-                end = unit.end
+                runs[-1].append(unit)
                 continue
-        if begin >= 0:
-            ranges.append((begin, end))
-        begin, end = unit.start, unit.end
-    if begin >= 0:
-        ranges.append((begin, end))
-    return ranges
+        runs.append([unit])
+    return runs
 
 
 def _units(text: str, section: Section) -> list[_Unit]:
@@ -137,7 +146,8 @@ def _cut(text: str, unit: _Unit, starts: Sequence[int], budget: int) -> list[_Un
         first = bisect_left(starts, begin)
         if bisect_left(starts, unit.end) - first <= budget:
             break
-        at = _cut_place(text, begin, starts[first + budget])
+        # A character of more tokens than the budget has several of one start; a piece has at least one character.
+        at = _cut_place(text, begin, max(starts[first + budget], begin + 1))
         pieces.append(_Unit(begin, at, opens=unit.opens and not pieces))
         begin = at
     pieces.append(_Unit(begin, unit.end, opens=unit.opens and not pieces))
@@ -160,7 +170,13 @@ def _inside_grapheme(text: str, at: int) -> bool:
     if at <= 0 or at >= len(text):
         return False
     before, after = text[at - 1], text[at]
-    if after in _JOINING or before == "\u200d" or unicodedata.combining(after) or unicodedata.category(after) in ("Mn", "Me", "Mc"):
+    if after in _JOINING or before == "\u200d" or unicodedata.category(after) in ("Mn", "Me", "Mc"):
+        return True
+    if (
+        _SYLLABLE.match(before + after)
+        or _PREPENDED.match(before)
+        or (unicodedata.combining(before) == _VIRAMA and after.isalpha())
+    ):
         return True
     if not ("\U0001f1e6" <= before <= "\U0001f1ff" and "\U0001f1e6" <= after <= "\U0001f1ff"):
         return False
@@ -170,17 +186,21 @@ def _inside_grapheme(text: str, at: int) -> bool:
     return run % 2 == 1
 
 
-def _verified(document: Document, place: Section, tokenizer: Tokenizer, span: tuple[int, int], max_tokens: int) -> list[Span]:
-    """The range as one chunk if it counts within the limit as it will be embedded, else as two halves, and so on."""
-    start, end = _trimmed(document.text, *span)
+def _verified(document: Document, place: Section, tokenizer: Tokenizer, units: Sequence[_Unit], max_tokens: int) -> list[Span]:
+    """The run as one chunk if it counts within the limit as it will be embedded, else as two halves, and so on."""
+    start, end = _trimmed(document.text, units[0].start, units[-1].end)
     if start >= end:
         return []
     n_tokens = tokenizer.count_tokens(indexed_text(document.title, place.headings, document.text[start:end]))
     if n_tokens <= max_tokens or end - start == 1:
         return [Span(start, end, place.headings, None, None, n_tokens)]
-    middle = _cut_place(document.text, start, start + max((end - start) // 2, 1))
-    left = _verified(document, place, tokenizer, (start, middle), max_tokens)
-    return left + _verified(document, place, tokenizer, (middle, end), max_tokens)
+    if len(units) > 1:
+        left, right = units[: len(units) // 2], units[len(units) // 2 :]
+    else:
+        middle = _cut_place(document.text, start, start + max((end - start) // 2, 1))
+        left, right = [_Unit(start, middle, opens=False)], [_Unit(middle, end, opens=False)]
+    halves = (left, right)
+    return [span for half in halves for span in _verified(document, place, tokenizer, half, max_tokens)]
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

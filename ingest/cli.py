@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.pipeline import IngestReport, IngestRequest, ingest
-from rag.console import line, show_cost
+from rag.console import Parser, line, show_cost
 from rag.embed import open_embedder
 from rag.errors import InputError
 from rag.meter import Meter
@@ -63,8 +62,8 @@ def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     return _PARTLY_FAILED if report.failed else 0
 
 
-def _parser(settings: Settings) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(settings: Settings) -> Parser:
+    parser = Parser(
         prog="rag ingest",
         description="Bring a collection in step with folders and files: new and changed ones are read, those that are gone are removed, "
         "unchanged ones cost nothing. Reads text, Markdown, HTML, CSV, JSONL, EML and source code.",

@@ -1,8 +1,9 @@
 """Duplicates: chunks that say the same thing are indexed once, and the others are reported, not lost.
 
-Two chunks are one only where every metadata filter treats them alike. Exact means the same words in the same order. Near means an
-estimated Jaccard similarity of word 3-shingles above a threshold, the same numbers and the same negations: two versions of a
-contract that differ in a sum or in a "not" are two facts, however much of the rest they share. The first in order of (doc_id,
+Two chunks are one only where every metadata filter treats them alike. Exact means the same text but for case and white space. Near means
+an estimated Jaccard similarity of word 3-shingles above a threshold, the same numbers, the same signs (currencies, operators, a minus)
+and the same negations: two versions of a contract that differ in a sum, its currency or a "not" are two facts, however much of the
+rest they share. The first in order of (doc_id,
 place) stands for the others, so the outcome does not depend on the order in which files were ingested.
 
 References:
@@ -29,6 +30,8 @@ _N_PERMUTATIONS = 128
 # 16 bands of 8 rows find pairs of similarity 0.9 with probability 0.9999 and 0.7 with 0.6; the estimate then decides.
 _N_BANDS = 16
 _SEED = 42
+# Numbers, the sign before one, and every symbol that is no punctuation of prose.
+_FACT = re.compile(r"(?<!\w)-(?=[\d.])|\w+|[^\w\s.,;:?'\"’‘“”„«»()\[\]{}…–—-]")
 _NEGATIONS = frozenset("no not never none nor neither without cannot t".split())  # "t" is what is left of "don't"
 
 
@@ -56,9 +59,10 @@ def find_duplicates(chunks: Iterable[LiveChunk], threshold: float) -> list[Dupli
     sketches: dict[int, _Sketch] = {}
     found: list[DuplicateRow] = []
     for place, chunk in enumerate(chunks):
-        words = _WORD.findall(chunk.text.lower()) or [chunk.text]
+        text = " ".join(chunk.text.lower().split())
+        words = _WORD.findall(text)
         labels = "\0".join(chunk.tags).encode()
-        exact = hashlib.blake2b(" ".join(words).encode() + b"\0" + labels, digest_size=16).digest()
+        exact = hashlib.blake2b(text.encode() + b"\0" + labels, digest_size=16).digest()
         if exact in by_words:
             found.append(DuplicateRow(chunk.chunk_no, by_words[exact], 1.0))
             continue
@@ -66,7 +70,7 @@ def find_duplicates(chunks: Iterable[LiveChunk], threshold: float) -> list[Dupli
         if threshold < 1.0 and len(words) >= _MIN_NEAR_WORDS:
             sketch = RMinHash(num_perm=_N_PERMUTATIONS, seed=_SEED)
             sketch.update([" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(len(words) - _SHINGLE_WORDS + 1)])
-            guard = hashlib.blake2b(_facts(words) + b"\0" + labels, digest_size=16).digest()
+            guard = hashlib.blake2b(_facts(text) + b"\0" + labels, digest_size=16).digest()
             near = _nearest(chunk.chunk_no, sketch, guard, [sketches[other] for other in sorted(index.query(sketch))])
             if near is None or near.similarity < threshold:
                 near = None
@@ -79,9 +83,10 @@ def find_duplicates(chunks: Iterable[LiveChunk], threshold: float) -> list[Dupli
     return found
 
 
-def _facts(words: list[str]) -> bytes:
-    """The words that two near duplicates must share exactly: numbers and negations, with repeats, in order."""
-    return " ".join(word for word in words if word in _NEGATIONS or any(c.isdigit() for c in word)).encode()
+def _facts(text: str) -> bytes:
+    """What two near duplicates must share exactly, with repeats, in order; of words only numbers and negations."""
+    found = _FACT.findall(text)
+    return " ".join(word for word in found if word in _NEGATIONS or not word.isalpha()).encode()
 
 
 def _nearest(chunk_no: int, sketch: RMinHash, guard: bytes, earlier: list[_Sketch]) -> DuplicateRow | None:

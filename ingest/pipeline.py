@@ -237,7 +237,7 @@ class _Run:
             progress.advance()
         roots = {str(path.resolve()) for path in self.request.paths}
         # What could not be looked at is not gone: a failure may name a file or a whole folder.
-        unknown = [Path(failure.path).absolute() for failure in self.tally.failed]
+        unknown = {Path(shape(failure.path)) for failure in self.tally.failed for shape in (os.path.abspath, os.path.realpath)}
         for source in known.values():
             if source.root in roots and source.path not in seen and not any(Path(source.path).is_relative_to(p) for p in unknown):
                 self._remove_source(source.path)
@@ -258,31 +258,33 @@ class _Run:
         try:
             status = file.path.stat()
             if status.st_size > self.settings.max_file_bytes:
-                self._fail(
-                    path, "too_large", f"{status.st_size} bytes; ingest.max_file_bytes allows {self.settings.max_file_bytes}"
-                )
+                limit = self.settings.max_file_bytes
+                self._fail(path, path, "too_large", f"{status.st_size} bytes; ingest.max_file_bytes allows {limit}")
                 return
             data = file.path.read_bytes()
         except OSError as error:
-            self._fail(file.uri, "unreadable", f"{error.strerror}; check its permissions")
+            self._fail(path, file.uri, "unreadable", f"{error.strerror}; check its permissions")
             return
         fingerprint = hashlib.sha256(self.recipe.encode() + file.doc_id.encode() + b"\0" + data).hexdigest()
         # A file named by itself is its own root: its neighbours were not asked about.
         root = path if file.path in self.request.paths else str(file.root.resolve())
         row = SourceRow(root, path, fingerprint)
         if known == row:
-            self.tally.n_unchanged += len(self.catalog.documents_of(self.request.collection, self.before.version, path))
+            self._keep(path)
             return
         self.tally.n_parsed += 1
+        n_failed = len(self.tally.failed)
         changed = self._replace_documents(path, read(data, file.path, file.doc_id, file.uri, status.st_mtime))
+        # An id that another file owns may be free in the next run: this file is then read again.
+        if any(failure.path == path and failure.code == "duplicate_id" for failure in self.tally.failed[n_failed:]):
+            row = replace(row, fingerprint="")
         if changed is not None:
             self.catalog.record_source(self.request.collection, self.next_version, row, changed=changed)
 
     def _replace_documents(self, path: str, results: Iterator[Document | Failure]) -> bool | None:
-        """Put what a file holds now in the place of what it held.
+        """Put what a file holds now in the place of what it held, and say whether a document differs.
 
-        Returns:
-            Whether a document differs; None when the file gave nothing but failures: then what is known of it stays.
+        None means that the file gave nothing but failures: then what is known of it stays.
         """
         collection = self.request.collection
         old = self.catalog.documents_of(collection, self.before.version, path)
@@ -340,8 +342,13 @@ class _Run:
             self.tally.n_removed += 1
         self.catalog.remove_source(collection, self.next_version, path)
 
-    def _fail(self, path: str, code: str, message: str) -> None:
-        self.tally.failed.append(Failure(path, code, message))
+    def _keep(self, path: str) -> None:
+        self.tally.n_unchanged += len(self.catalog.documents_of(self.request.collection, self.before.version, path))
+
+    def _fail(self, path: str, shown: str, code: str, message: str) -> None:
+        """Report a file that was not read; what is known of it stays."""
+        self.tally.failed.append(Failure(shown, code, message))
+        self._keep(path)
 
     def publish(self, data_dir: Path, progress: Progress, meter: Meter) -> IngestReport:
         """Make the changes current, if there are any."""

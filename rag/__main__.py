@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rag import __version__
+from rag.console import Parser
 from rag.errors import InputError, RagError
 from rag.settings import Settings, load_settings
 
@@ -36,12 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 ok, 1 failed, 2 wrong usage, 3 partly failed.
     """
-    shared, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    if not rest or rest[0] in ("-h", "--help"):
-        _parser().print_help()
-        return 0
-    as_json: bool = shared.json
+    given = sys.argv[1:] if argv is None else list(argv)
+    as_json = "--json" in given
     try:
+        shared, rest = _parser().parse_known_args(given)
+        if not rest or rest[0] in ("-h", "--help"):
+            _parser().print_help()
+            return 0
         command = _command(rest[0])
         settings = load_settings({"data_dir": shared.data_dir}, Path(shared.config) if shared.config else None)
         return command(rest[1:], settings, as_json)
@@ -67,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     """Options that every command takes, before or behind its name."""
     listing = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rag",
         description="Grounded answers per joule: hybrid retrieval and cited answers on two CPU cores.",
         epilog=f"commands:\n{listing}\n\n'rag COMMAND --help' tells more. Start with: rag ingest FOLDER, then: rag ask 'your question'",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from rag.console import show_answer, show_context, show_search
+from rag.console import Parser, line, show_answer, show_context, show_search
 from rag.engine import Engine, open_engine
 from rag.errors import InputError, RagError
 from rag.meter import Meter
@@ -99,7 +99,7 @@ def status(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     """Run `rag status`; arguments and result as for `search`."""
     from rag.store.admin import collection_documents, data_status
 
-    parser = argparse.ArgumentParser(prog="rag status", description="List collections and what they hold.", epilog=_SHARED_HELP)
+    parser = Parser(prog="rag status", description="List collections and what they hold.", epilog=_SHARED_HELP)
     parser.add_argument("--collection", metavar="C", help="only this one")
     parser.add_argument("--documents", action="store_true", help="list the documents too")
     options = parser.parse_args(argv)
@@ -111,14 +111,14 @@ def status(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
         _print_json({"data_dir": str(settings.data_dir), "collections": listing})
         return 0
     for row in found:
-        sys.stdout.write(
+        line(
             f"{row.name}: version {row.version}, {row.n_documents} documents, {row.n_chunks} chunks "
-            f"({row.n_duplicates} collapsed), {row.n_bytes / 1e6:.1f} MB of indexes, embedder {row.embedder}\n"
+            f"({row.n_duplicates} collapsed), {row.n_bytes / 1e6:.1f} MB of indexes, embedder {row.embedder}"
         )
         for document in collection_documents(settings.data_dir, row.name) if options.documents else []:
-            sys.stdout.write(f"  {document.doc_id}  {document.kind}, {document.n_chars} characters, {document.n_chunks} chunks\n")
+            line(f"  {document.doc_id}  {document.kind}, {document.n_chars} characters, {document.n_chunks} chunks")
     if not found:
-        sys.stdout.write("no collections yet; 'rag ingest FOLDER' makes one\n")
+        line("no collections yet; 'rag ingest FOLDER' makes one")
     return 0
 
 
@@ -126,7 +126,7 @@ def repair(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     """Run `rag repair`; arguments and result as for `search`."""
     from rag.store.admin import repair_data
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rag repair",
         description="Check every index against its manifest and rebuild from the catalog what is damaged.",
         epilog=_SHARED_HELP,
@@ -137,9 +137,7 @@ def repair(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     if as_json:
         _print_json({"collections": [asdict(outcome) for outcome in outcomes]})
     for outcome in () if as_json else outcomes:
-        sys.stdout.write(
-            f"{outcome.name}: version {outcome.version} {outcome.verdict}{f' ({outcome.reason})' if outcome.reason else ''}\n"
-        )
+        line(f"{outcome.name}: version {outcome.version} {outcome.verdict}{f' ({outcome.reason})' if outcome.reason else ''}")
     return 1 if any(outcome.verdict == "failed" for outcome in outcomes) else 0
 
 
@@ -152,8 +150,8 @@ class _Verb(Generic[_Result]):
     show: Callable[[_Result], None]
 
 
-def _query_parser(name: str, description: str, settings: Settings, *, with_mode: bool = True) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"rag {name}", description=description, epilog=_SHARED_HELP, allow_abbrev=False)
+def _query_parser(name: str, description: str, settings: Settings, *, with_mode: bool = True) -> Parser:
+    parser = Parser(prog=f"rag {name}", description=description, epilog=_SHARED_HELP, allow_abbrev=False)
     parser.add_argument("query", nargs="?", metavar="QUERY", help="the question")
     parser.add_argument(
         "--batch", metavar="FILE", help="JSONL of _id (or id) and text, - for standard input: one JSON result a line"
@@ -223,26 +221,26 @@ def _run_batch(engine: Engine, path: str, verb: _Verb[_Result]) -> int:
 
 def _questions(path: str) -> Iterator[_Question | RagError]:
     try:
-        file = sys.stdin if path == "-" else Path(path).open(encoding="utf-8")  # noqa: SIM115 - closed below
+        file = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise InputError(
             f"batch file {path} cannot be opened: {error.strerror}; give a JSONL file, or - for standard input", code="batch"
         ) from error
     with file:
-        for number, text in enumerate(file, start=1):
-            if text.strip():
-                yield _question(text, f"{path}:{number}")
+        for number, raw in enumerate(file, start=1):
+            if raw.strip():
+                yield _question(raw, f"{path}:{number}")
 
 
-def _question(text: str, place: str) -> _Question | RagError:
+def _question(raw: bytes, place: str) -> _Question | RagError:
     try:
-        record = json.loads(text)
+        record = json.loads(raw.decode("utf-8-sig"))
         question_id = record.get("_id", record.get("id"))
         question = record["text"]
     except (ValueError, AttributeError, KeyError, RecursionError):
         question_id = question = None
     if not isinstance(question_id, str | int) or not isinstance(question, str):
-        return InputError(f"{place} is not an object with _id (or id) and text: {text.strip()[:80]!r}", code="bad_record")
+        return InputError(f"{place} is not an object with _id (or id) and text: {raw.strip()[:80]!r}", code="bad_record")
     return _Question(str(question_id), question)
 
 

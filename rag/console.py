@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable
+from typing import NoReturn
 
+from rag.errors import InputError
 from rag.types import Answer, Citation, ContextResult, Measurement, SearchResult
 
 # A passage in a list of hits is a reminder, not the text.
@@ -83,7 +86,7 @@ def shortened(text: str) -> str:
 
 def line(text: str) -> None:
     """Print a line as it is; control characters, which could drive a terminal, are shown as U+FFFD."""
-    sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text) + "\n")
+    sys.stdout.write(_harmless(text) + "\n")
 
 
 def emphasised(text: str, rest: str) -> None:
@@ -97,6 +100,7 @@ def faint(text: str) -> None:
 
 
 def _styled(text: str, style: str, rest: str) -> None:
+    text, rest = _harmless(text), _harmless(rest)
     if not sys.stdout.isatty():
         line(text + rest)
         return
@@ -105,3 +109,22 @@ def _styled(text: str, style: str, rest: str) -> None:
 
     sys.stdout.flush()
     Console(highlight=False).print(Text(text, style=style) + Text(rest), soft_wrap=True)
+
+
+def _harmless(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are told like every other error, on one line or as JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments.
+
+        Args:
+            message: What is wrong with them.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"{message}; see '{self.prog} --help'", code="usage")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
 from typing import assert_never
@@ -13,7 +14,7 @@ from rag.context import pack
 from rag.embed import Embedder, open_embedder
 from rag.errors import ConfigError, InputError
 from rag.evidence import confidence
-from rag.fuse import Fused, contenders, fuse
+from rag.fuse import Fused, contenders, fuse, union
 from rag.generate import Generator, open_generator
 from rag.meter import Meter
 from rag.settings import Settings
@@ -197,7 +198,7 @@ class Engine:
             lexical = self._store.search_lexical(text, depth, query.filters)
         dense = self._dense(vector, depth, query.filters, meter)
         with meter.stage("fuse"):
-            rows = np.union1d(lexical.rows, dense.rows)
+            rows = union(lexical.rows, dense.rows)
             cosine = _completed(rows, dense, lambda missing: self._store.score_dense(vector, missing))
             kept = contenders(rows, cosine, lexical, depth, weight, query.k)
             rows, cosine = rows[kept], cosine[kept]
@@ -250,13 +251,13 @@ def open_engine(settings: Settings, collection: str) -> Engine:
         SnapshotError: If its data is missing, damaged or of a newer format.
         ModelError: If the embedder cannot be opened.
     """
-    store = open_store(settings.data_dir, collection)
-    try:
+    with ExitStack() as held:
+        store = open_store(settings.data_dir, collection)
+        held.callback(store.close)
         embedder = open_embedder(settings.embedder, settings.data_dir / "models")
-        return Engine(store, embedder, open_generator(settings.answer), settings)
-    except BaseException:
-        store.close()
-        raise
+        engine = Engine(store, embedder, open_generator(settings.answer), settings)
+        held.pop_all()
+    return engine
 
 
 def _first(fused: Fused, k: int) -> Fused:

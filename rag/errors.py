@@ -18,12 +18,15 @@ from __future__ import annotations
 class RagError(Exception):
     """Every failure that we can explain.
 
-    Attributes:
+    Args:
+        message: One line for people.
         code: Short stable name of the failure, for programs.
+
+    Attributes:
         exit_code: Exit status of the command line: 1 failed, 2 wrong usage.
     """
 
-    exit_code = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, code: str = "failed") -> None:
         super().__init__(message)
@@ -33,13 +36,13 @@ class RagError(Exception):
 class ConfigError(RagError):
     """A setting is unknown, malformed or contradicts another."""
 
-    exit_code = 2
+    exit_code: int = 2
 
 
 class InputError(RagError):
     """The caller's argument is outside what is allowed."""
 
-    exit_code = 2
+    exit_code: int = 2
 
 
 class SnapshotError(RagError):
@@ -57,7 +60,8 @@ class OverloadedError(RagError):
 class MissingExtraError(RagError):
     """An optional dependency is not installed.
 
-    Attributes:
+    Args:
+        what: What was asked for.
         extra: Name of the extra that brings it.
     """
 

@@ -18,16 +18,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rag.index.lexical import analyse
-from rag.text import sentence_spans
+from rag.text import normalise, sentence_spans
 from rag.types import Candidate, Citation
 
 # Ratio of the two fitted coefficients on either half of XQuAD: 2.9 and 2.9 for fused scores, 2.5 and 3.8 for cosines, and 1.41 and
 # 1.46 for BM25 over its maximum, which falls off faster.
 _GAP_WEIGHT = 3.0
 _GAP_WEIGHT_BM25 = 1.4
-# Two sentences that share nine of ten terms and all numbers say the same.
+# Two sentences that share nine of ten terms, all numbers and all negations (which are stopwords) say the same.
 _SAME_TERMS = 0.9
-_NUMBER = re.compile(r"\d+")
+_FACT = re.compile(r"\d+|\b(?:no|not|nor|never|none|neither|cannot|without)\b|n['’]t\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
     Returns:
         Best first; equal scores by rank, then by place. Of sentences that say the same, only the best is there.
     """
-    wanted = tuple(dict.fromkeys(analyse(question)))
+    wanted = _terms(question)
     pieces = []
     for rank, candidate in enumerate(candidates):
         text, offset = candidate.chunk.text, candidate.chunk.source.start_char
@@ -80,6 +80,11 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
         sentences.append(Sentence(rank, place, start, end, text, terms, coverage - penalties[rank], coverage))
     sentences.sort(key=lambda s: (-s.score, s.rank, s.place))
     return _without_repeats(sentences)
+
+
+def _terms(question: str) -> tuple[str, ...]:
+    """Its distinct index terms; normalised, because the analyser refuses lone surrogates."""
+    return tuple(dict.fromkeys(analyse(normalise(question))))
 
 
 def _rarity(wanted: Sequence[str], sentences: Sequence[frozenset[str]]) -> dict[str, float]:
@@ -104,9 +109,9 @@ def _without_repeats(sentences: Sequence[Sentence]) -> list[Sentence]:
     kept: list[Sentence] = []
     by_term: dict[str, list[Sentence]] = {}
     for sentence in sentences:
-        numbers = _NUMBER.findall(sentence.text)
+        facts = _facts(sentence)
         rivals = {id(other): other for term in sentence.terms for other in by_term.get(term, ())}.values()
-        if any(_say_the_same(sentence, numbers, other) for other in rivals):
+        if any(_say_the_same(sentence, facts, other) for other in rivals):
             continue
         kept.append(sentence)
         for term in sentence.terms:
@@ -114,9 +119,13 @@ def _without_repeats(sentences: Sequence[Sentence]) -> list[Sentence]:
     return kept
 
 
-def _say_the_same(sentence: Sentence, numbers: list[str], other: Sentence) -> bool:
+def _say_the_same(sentence: Sentence, facts: list[str], other: Sentence) -> bool:
     union = len(sentence.terms | other.terms)
-    return len(sentence.terms & other.terms) >= _SAME_TERMS * union and numbers == _NUMBER.findall(other.text)
+    return len(sentence.terms & other.terms) >= _SAME_TERMS * union and facts == _facts(other)
+
+
+def _facts(sentence: Sentence) -> list[str]:
+    return _FACT.findall(sentence.text.lower())
 
 
 def confidence(
@@ -139,7 +148,7 @@ def confidence(
     """
     if not candidates:
         return 0.0
-    terms = tuple(dict.fromkeys(analyse(question)))
+    terms = _terms(question)
     idf = [math.log(1 + (n_rows - n + 0.5) / (n + 0.5)) for n in document_frequency(terms)]
     best = candidates[0]
     found = frozenset(analyse(best.chunk.text))

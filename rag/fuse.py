@@ -51,6 +51,22 @@ def fuse(rows: Rows, bm25: Scores, cosine: Scores, dense_weight: float) -> Fused
     return Fused(rows[order], scores[order], bm25[order], cosine[order])
 
 
+def union(first: Rows, second: Rows) -> Rows:
+    """Rows of either list.
+
+    Args:
+        first: int64 of shape (n,).
+        second: int64 of shape (m,).
+
+    Returns:
+        Ascending, each once.
+    """
+    rows = np.sort(np.concatenate((first, second)))  # np.union1d would import numpy.ma, 19 ms of a cold start here
+    is_new = np.ones(len(rows), np.bool_)
+    is_new[1:] = rows[1:] != rows[:-1]
+    return rows[is_new]
+
+
 def contenders(rows: Rows, cosine: Scores, lexical: Scored, depth: int, dense_weight: float, k: int) -> NDArray[np.bool_]:
     """Which rows can still be among the first ``k`` before the missing BM25 scores are known.
 
@@ -79,4 +95,4 @@ def contenders(rows: Rows, cosine: Scores, lexical: Scored, depth: int, dense_we
     lowest = share * low + dense_weight * cosine
     threshold = np.partition(lowest, -k)[-k]
     # The margin covers the rounding of float32; a row too many costs nothing.
-    return share * high + dense_weight * cosine >= threshold - 1e-5
+    return np.asarray(share * high + dense_weight * cosine >= threshold - 1e-5)

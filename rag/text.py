@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
 
 from rag.types import Section
 
@@ -25,8 +28,12 @@ _ABBREVIATIONS = frozenset(
     approx est fig figs eq eqs sec ch vol vols no nos pp p ed eds trans art dept univ assn bros inc ltd co corp jan feb mar apr jun
     jul aug sep sept oct nov dec mon tue wed thu fri sat sun u.s u.k u.n d.c a.d b.c ph.d m.d b.a m.a i.a resp viz op cit""".split()
 )
-# The context line takes room from the text: this is at most half of a 256-token chunk in any script, 30 tokens in English.
+# The context line takes room from the text: this, counted in decomposed characters, is at most half of a 256-token chunk in any
+# script, 30 tokens in English.
 MAX_CONTEXT_CHARS = 120
+# Lines with something in them, up to a blank line or form feed. Anchored and without two ways to match the same white space, so that
+# lines of blanks cost linear time.
+_PARAGRAPH = re.compile(r"(?:\A|(?<=[\n\f]))[^\S\n\f]*\S[^\n\f]*(?:\n[^\S\n\f]*\S[^\n\f]*)*")
 _LAST_WORD = re.compile(r"[\w.]+\Z")
 
 
@@ -46,7 +53,7 @@ def normalise(text: str) -> str:
         >>> normalise("\\ufeffone\\r\\ntwo\\x00")
         'one\\ntwo\\ufffd'
     """
-    return _UNSTORABLE.sub("\ufffd", _LINE_ENDS.sub("\n", text.removeprefix("\ufeff")))
+    return _UNSTORABLE.sub("\ufffd", _LINE_ENDS.sub("\n", text.lstrip("\ufeff")))
 
 
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
@@ -72,8 +79,11 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
     for match in _BREAK.finditer(text, start, end):
         if match["stop"] and not _ends_sentence(text, begin, match, end):
             continue
-        _add_trimmed(spans, text, begin, match.end())
-        begin = match.end()
+        stop = match.end()
+        while match["cjk"] and stop < end and (text[stop] == "\u200d" or unicodedata.category(text[stop])[0] == "M"):
+            stop += 1  # a mark or variation selector belongs to the terminator
+        _add_trimmed(spans, text, begin, stop)
+        begin = stop
     _add_trimmed(spans, text, begin, end)
     return spans
 
@@ -121,7 +131,7 @@ def paragraphs(text: str) -> tuple[Section, ...]:
     has_pages = "\f" in text
     sections: list[Section] = []
     page = 1
-    for match in re.finditer(r"[^\n\f]*\S[^\n\f]*(?:\n[^\n\f]*\S[^\n\f]*)*", text):
+    for match in _PARAGRAPH.finditer(text):
         since = sections[-1].end if sections else 0
         page += text.count("\f", since, match.start())
         line = (sections[-1].line or 1 if sections else 1) + text.count("\n", sections[-1].start if sections else 0, match.start())
@@ -137,7 +147,7 @@ def context_line(title: str, headings: tuple[str, ...]) -> str:
         headings: From the outermost to the innermost.
 
     Returns:
-        One line of at most `MAX_CONTEXT_CHARS`, empty when there is nothing to say.
+        One line of at most `MAX_CONTEXT_CHARS` decomposed characters, empty when there is nothing to say.
 
     Example:
         >>> context_line("Guide", ("Guide", "Install"))
@@ -145,7 +155,11 @@ def context_line(title: str, headings: tuple[str, ...]) -> str:
     """
     parts = [" ".join(part.split()) for part in (title, *headings)]
     line = " > ".join(part for i, part in enumerate(parts) if part and (i == 0 or part != parts[i - 1]))
-    return line[:MAX_CONTEXT_CHARS]
+    if line.isascii():
+        return line[:MAX_CONTEXT_CHARS]
+    # Tokenizers take characters apart: a Korean syllable is three tokens.
+    lengths = accumulate(len(unicodedata.normalize("NFD", char)) for char in line[:MAX_CONTEXT_CHARS])
+    return line[: bisect_right(list(lengths), MAX_CONTEXT_CHARS)]
 
 
 def indexed_text(title: str, headings: tuple[str, ...], text: str) -> str:

@@ -121,7 +121,8 @@ def _document(line: bytes, line_no: int, origin: Origin, seen: set[str]) -> Docu
     title, text = one_line(record.title), clean(record.text)
     # A record that has only a title is worth finding by it.
     text = text if text.strip() else title
-    sections = tuple(replace(section, line=line_no) for section in paragraphs(text))
+    # No line numbers: a line break inside a record is not one of the file. The URI names the record.
+    sections = tuple(replace(section, line=None) for section in paragraphs(text))
     here = replace(origin, doc_id=doc_id, uri=f"{origin.uri}#{record.name or line_no}")
     found = document(here, "jsonl", title, text, sections, record.metadata)
     seen.add(doc_id)

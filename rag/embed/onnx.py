@@ -8,6 +8,7 @@ cores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import assert_never
 
 import numpy as np
@@ -20,17 +21,21 @@ from rag.types import TextRole, Vectors
 class OnnxEmbedder:
     """An `Embedder` over a model folder.
 
-    Opening loads the tokenizer; the graph is loaded by the first text that is embedded.
+    Opening loads nothing: the tokenizer is loaded by the first text that is counted, the graph by the first that is embedded, so that
+    a search by words alone pays for neither. Files that cannot be loaded are a ModelError then.
 
     Args:
         model: As found by `rag.models.registry.find_model`.
-            A tokenizer that cannot be loaded is a ModelError.
     """
 
     def __init__(self, model: Model) -> None:
         self._card = model.card
-        self._tokenizer = ModelTokenizer(model.tokenizer_path)
+        self._tokenizer_path = model.tokenizer_path
         self._session = ModelSession(model.graph_path, model.card.dim)
+
+    @cached_property
+    def _tokenizer(self) -> ModelTokenizer:
+        return ModelTokenizer(self._tokenizer_path)
 
     @property
     def id(self) -> str:

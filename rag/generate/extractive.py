@@ -27,10 +27,13 @@ class ExtractiveGenerator:
         settings: How many sentences, and when to abstain.
     """
 
-    name = "extractive"
-
     def __init__(self, settings: AnswerSettings) -> None:
         self._settings = settings
+
+    @property
+    def name(self) -> str:
+        """Always ``extractive``."""
+        return "extractive"
 
     def generate(self, question: str, candidates: Sequence[Candidate], confidence: float) -> Draft:
         """See `rag.generate.Generator.generate`."""

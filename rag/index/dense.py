@@ -53,6 +53,9 @@ class DenseIndex:
 
     Args:
         path: File written by `build_dense`, already verified: faiss loads some damaged files without complaint.
+
+    Raises:
+        SnapshotError: If it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:

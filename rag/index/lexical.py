@@ -6,10 +6,12 @@ snapshot manifest, because an index only answers queries that were analysed as i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import tantivy
@@ -103,16 +105,35 @@ class LexicalIndex:
 
     Args:
         folder: Folder written by `build_lexical`, already verified.
+        analyser: Id of the analyser that it was written with.
+
+    Raises:
+        SnapshotError: If it cannot be opened, or was written with another analyser than this version has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, analyser: str = ANALYSER_ID) -> None:
+        if analyser != ANALYSER_ID:
+            raise SnapshotError(
+                f"lexical index {folder} was made with analyser {analyser}, this version has {ANALYSER_ID}; run 'rag repair --force'",
+                code="analyser",
+            )
         try:
-            index = tantivy.Index.open(str(folder))
+            index = tantivy.Index.open(str(self._openable(folder)))
         except ValueError as error:
             raise SnapshotError(f"lexical index {folder} cannot be opened: {error}; run 'rag repair'", code="lexical") from error
         index.register_tokenizer(_ANALYSER, _analyser())
         self._schema = index.schema
         self._searcher = index.searcher()
+
+    def _openable(self, folder: Path) -> Path:
+        """The folder, or links to its files in a folder where tantivy can put the lock file that even a reader takes."""
+        if os.access(folder, os.W_OK):
+            return folder
+        self._links = TemporaryDirectory(prefix="ragwatt-")
+        for path in folder.iterdir():
+            if path.suffix != ".lock":
+                (Path(self._links.name) / path.name).symlink_to(path.resolve())
+        return Path(self._links.name)
 
     @property
     def n_rows(self) -> int:

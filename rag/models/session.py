@@ -155,9 +155,9 @@ def _open_graph(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """An onnxruntime session that uses one thread and does not spin."""
     import onnxruntime
 
-    # A tensor stored outside names a file by a path of the model's choosing; one file with its hash on the card is all
-    # we load.
-    if has_external_data(path):
+    # A tensor stored outside names a file by a path of the model's choosing; one file with its hash on the card is all we load. The
+    # shipped graphs are our own, and looking for it takes 35 ms of a cold start on a slow core.
+    if Path(__file__).parent not in path.parents and has_external_data(path):
         raise ModelError(
             f"model {path} keeps weights in another file; only a self-contained one is loaded: rag models add makes it"
         )

@@ -9,7 +9,6 @@ document reads one.
 from __future__ import annotations
 
 import json
-import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rag.errors import InputError, SnapshotError
-from rag.store.schema import BLOCK_CHARS, LIVE, connect
+from rag.store.schema import BLOCK_CHARS, LIVE, connect, sqlite_errors
 from rag.store.vectors import VectorTable, text_digest
 from rag.store.view import DuplicateRow, View
 from rag.text import indexed_text
@@ -67,13 +66,9 @@ class Catalog:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with sqlite_errors(), self._db:  # commits, or rolls back on any exception
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the connection; the last writer folds the write-ahead log into the file."""
@@ -85,10 +80,7 @@ class Catalog:
         Raises:
             SnapshotError: If the file is damaged.
         """
-        try:
-            verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            verdict = str(error)
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise SnapshotError(
                 f"the catalog is damaged: {verdict}; restore it from a backup, or ingest again into a new --data-dir",

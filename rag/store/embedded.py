@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from rag.errors import SnapshotError
 from rag.index.dense import DenseIndex
-from rag.index.lexical import ANALYSER_ID, LexicalIndex
+from rag.index.lexical import LexicalIndex
 from rag.store.catalog import Catalog
 from rag.store.snapshot import DENSE, LEXICAL, Lease, Manifest, folder_of, load_rows, verify
 from rag.types import Chunk, Filters, Rows, Scored, Scores, Vector
@@ -31,21 +32,15 @@ class EmbeddedStore:
     """
 
     def __init__(self, data_dir: Path, collection: str) -> None:
-        self._catalog = Catalog(data_dir)
-        try:
-            self._lease, self._manifest, folder = self._open_current(data_dir, collection)
-            if self._manifest.analyser != ANALYSER_ID:
-                raise SnapshotError(
-                    f"the lexical index of {collection!r} was made with analyser {self._manifest.analyser}, this version has "
-                    f"{ANALYSER_ID}; run 'rag repair'",
-                    code="analyser",
-                )
+        with ExitStack() as held:
+            self._catalog = Catalog(data_dir)
+            held.callback(self._catalog.close)
+            lease, self._manifest, folder = self._open_current(data_dir, collection)
+            held.callback(lease.close)
             self._rows = load_rows(folder)
-            self._lexical = LexicalIndex(folder / LEXICAL)
+            self._lexical = LexicalIndex(folder / LEXICAL, self._manifest.analyser)
             self._dense = DenseIndex(folder / DENSE)
-        except BaseException:
-            self._catalog.close()
-            raise
+            self._held = held.pop_all()
         self._view = self._catalog.view(collection, self._manifest.version)
         self._mask = lru_cache(_MAX_CACHED_MASKS)(self._make_mask)
 
@@ -121,8 +116,7 @@ class EmbeddedStore:
 
     def close(self) -> None:
         """Let the version go."""
-        self._lease.close()
-        self._catalog.close()
+        self._held.close()
 
     def _make_mask(self, filters: tuple[tuple[str, frozenset[str]], ...]) -> NDArray[np.bool_]:
         """bool of shape (n_rows,): rows whose chunk, or a duplicate collapsed into it, matches."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from rag.errors import SnapshotError
 
@@ -68,19 +72,62 @@ def connect(data_dir: Path, *, create: bool) -> sqlite3.Connection:
             f"no catalog in data directory {data_dir}; run 'rag ingest FOLDER' first, or name another with --data-dir",
             code="no_data",
         )
+    # On a read-only volume nobody writes, and the write-ahead log, which even readers need, cannot be made.
+    uri = path.resolve().as_uri() + ("" if os.access(data_dir, os.W_OK) else "?immutable=1")
+    with ExitStack() as undo:
+        with sqlite_errors():
+            db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30.0, factory=_Connection)
+        undo.callback(db.close)
+        _prepare(db, path, create=create)
+        undo.pop_all()
+    return db
+
+
+@contextmanager
+def sqlite_errors() -> Iterator[None]:
+    """Turn SQLite's errors into ours.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SnapshotError: If SQLite reports damage, a full disk, a lock or anything else.
+    """
     try:
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
-        try:
-            _prepare(db, path, create=create)
-        except BaseException:
-            db.close()
-            raise
+        yield
     except sqlite3.Error as error:
         raise SnapshotError(
-            f"catalog {path} cannot be opened: {error}; restore it from a backup or ingest into a new --data-dir",
+            f"the catalog cannot be used: {error}; check the disk, then run 'rag repair', or restore {FILE_NAME} from a backup",
             code="catalog",
         ) from error
-    return db
+
+
+class _Cursor(sqlite3.Cursor):
+    """A cursor whose errors are ours; rows are fetched when they are asked for, so damage may show only then."""
+
+    def __next__(self) -> tuple[Any, ...]:
+        with sqlite_errors():
+            return super().__next__()  # type: ignore[no-any-return]
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        with sqlite_errors():
+            return super().fetchone()  # type: ignore[no-any-return]
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        with sqlite_errors():
+            return super().fetchall()
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose errors are ours."""
+
+    def execute(self, sql: str, values: Any = (), /) -> _Cursor:  # noqa: ANN401 - as wide as what it overrides
+        with sqlite_errors():
+            return self.cursor(_Cursor).execute(sql, values)
+
+    def executemany(self, sql: str, values: Any, /) -> _Cursor:  # noqa: ANN401
+        with sqlite_errors():
+            return self.cursor(_Cursor).executemany(sql, values)
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:

@@ -100,7 +100,13 @@ def writer_lock(data_dir: Path) -> Iterator[None]:
     Raises:
         SnapshotError: If another process is writing.
     """
-    with (data_dir / _LOCK_NAME).open("a+") as file:
+    try:
+        opened = (data_dir / _LOCK_NAME).open("a+")
+    except OSError as error:
+        raise SnapshotError(
+            f"data directory {data_dir} cannot be written: {error.strerror}; make it writable, or use another --data-dir", code="data_dir"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -273,6 +279,9 @@ class Lease:
 
     Args:
         folder: Folder of the version.
+
+    Raises:
+        SnapshotError: If its manifest cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:

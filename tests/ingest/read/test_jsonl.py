@@ -47,8 +47,8 @@ def test_title_and_text_are_those_of_the_record() -> None:
     assert (document.title, document.text, document.mtime) == ("T", "one\n\ntwo", 7.0)
 
 
-def test_sections_carry_the_line_of_the_record() -> None:
-    assert [section.line for section in one('\n\n{"text": "one\\n\\ntwo"}').sections] == [3, 3]
+def test_sections_have_no_line_because_line_breaks_of_a_record_are_not_those_of_the_file() -> None:
+    assert [section.line for section in one('\n\n{"text": "one\\n\\ntwo"}').sections] == [None, None]
 
 
 def test_content_stands_for_text() -> None:
