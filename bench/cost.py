@@ -214,9 +214,7 @@ def _ingest_cost(corpus: Corpus, forward: _Forward) -> IngestCost:
         by_stage: dict[str, list[float]] = {}
         for n_round in range(_N_INGEST_ROUNDS + 1):
             shipped = Settings()
-            settings = replace(
-                shipped, data_dir=Path(folder) / f"round-{n_round}", ingest=replace(shipped.ingest, workers=1)
-            )
+            settings = replace(shipped, data_dir=Path(folder) / f"round-{n_round}", ingest=replace(shipped.ingest, workers=1))
             report = ingest_files((source,), settings, corpus.embedder)
             if report.n_embedded != len(texts):
                 raise SystemExit(f"{report.n_embedded} chunks were embedded, expected {len(texts)}: the sample is wrong")

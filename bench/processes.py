@@ -103,8 +103,14 @@ def measure_processes(corpus: Corpus) -> Processes:
 
     Returns:
         Costs and sizes.
+
+    Raises:
+        SystemExit: If the command of this environment is that of another checkout, or fails.
     """
     rag = str(Path(sysconfig.get_path("scripts")) / "rag")
+    installed = Path(_run(sys.executable, "-P", "-c", "import rag; print(rag.__file__)").strip()).resolve()
+    if not installed.is_relative_to(CHECKOUT.resolve()):
+        raise SystemExit(f"the rag command of this environment is not of {CHECKOUT.name}; run 'make setup' in this checkout first")
     data_dir = corpus.settings.data_dir.resolve()
     queries = corpus.dataset.queries
     with TemporaryDirectory() as folder:
@@ -138,14 +144,10 @@ def disk_use(data_dir: Path, version: int) -> DiskUse:
         Bytes.
     """
     snapshot = folder_of(data_dir, COLLECTION, version)
-    parts = [
-        sum(_size(path) for path in data_dir.glob(f"{FILE_NAME}*")),
-        _size(snapshot / LEXICAL),
-        _size(snapshot / DENSE),
-        _size(snapshot / ROWS),
-    ]
+    catalog = sum(_size(path) for path in data_dir.glob(f"{FILE_NAME}*"))
+    lexical, dense, rows = (_size(snapshot / name) for name in (LEXICAL, DENSE, ROWS))
     total = _size(data_dir)
-    return DiskUse(total, *parts, other=total - sum(parts))
+    return DiskUse(total, catalog, lexical, dense, rows, total - catalog - lexical - dense - rows)
 
 
 def measure_install() -> InstallSize:

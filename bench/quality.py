@@ -133,9 +133,7 @@ def score_arm(arm: str, rankings: Rankings, qrels: Mapping[str, Mapping[str, int
     return ArmScores(arm, scores.ndcg, scores.reciprocal_rank, scores.recall, scores.n_queries)
 
 
-def compare_arms(
-    arm: str, rankings: Rankings, less: str, other: Rankings, qrels: Mapping[str, Mapping[str, int]]
-) -> Difference:
+def compare_arms(arm: str, rankings: Rankings, less: str, other: Rankings, qrels: Mapping[str, Mapping[str, int]]) -> Difference:
     """Mean difference in nDCG@10 and its interval.
 
     Args:
@@ -181,9 +179,7 @@ def _exact_rankings(corpus: Corpus, model: Path, cache: Path) -> Rankings:
     return found
 
 
-def _vectors(
-    chunks: Sequence[LiveChunk], tokenizer: ModelTokenizer, session: ModelSession, max_tokens: int, kept: Path
-) -> Vectors:
+def _vectors(chunks: Sequence[LiveChunk], tokenizer: ModelTokenizer, session: ModelSession, max_tokens: int, kept: Path) -> Vectors:
     """Vectors of the chunks, those that the cache lacks computed and kept."""
     known: dict[bytes, NDArray[np.float32]] = {}
     if kept.exists():

@@ -38,8 +38,8 @@ def normalise_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
-def contains_answer(text: str, answers: Iterable[str]) -> bool:
-    """Tell whether a text holds at least one of the answers as a run of whole words, both normalised.
+def contains_answer(text: str, answers: Iterable[str], *, whole_words: bool = True) -> bool:
+    """Tell whether a text holds at least one of the answers, both normalised.
 
     An answer that normalises to nothing ("The", "?") is looked for as it is written, so that it is not found
     everywhere.
@@ -47,6 +47,7 @@ def contains_answer(text: str, answers: Iterable[str]) -> bool:
     Args:
         text: An answer or a context.
         answers: Gold answers, any of which is right.
+        whole_words: Whether the answer must be a run of whole words; otherwise it may stand inside of one, as in much published work.
 
     Returns:
         True if one is there; False for no answers.
@@ -57,10 +58,11 @@ def contains_answer(text: str, answers: Iterable[str]) -> bool:
         >>> contains_answer("It was in 19610.", ["1961"])
         False
     """
+    edge = " " if whole_words else ""
     words = f" {normalise_answer(text)} "
     for answer in answers:
         wanted = normalise_answer(answer)
-        if f" {wanted} " in words if wanted else bool(answer.strip()) and answer in text:
+        if f"{edge}{wanted}{edge}" in words if wanted else bool(answer.strip()) and answer in text:
             return True
     return False
 

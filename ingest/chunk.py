@@ -12,7 +12,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rag.text import indexed_text, sentence_spans
@@ -80,18 +80,20 @@ def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) ->
         budget = max(max_tokens - overhead, 1)
         for units in _packed(document.text, group, starts, budget):
             spans += _verified(document, place, tokenizer, units, max_tokens)
-    return [_located(span, document) for span in spans]
+    return _located(spans, document)
 
 
 def _groups(sections: Sequence[Section]) -> list[list[Section]]:
     """Neighbouring sections under one heading path; a heading without text of its own goes with what follows it."""
     groups: list[list[Section]] = []
+    has_text = True
     for section in sections:
-        last = groups[-1] if groups else []
-        if last and (last[-1].headings == section.headings or all(s.kind == "heading" for s in last)):
-            last.append(section)
+        if groups and (not has_text or groups[-1][-1].headings == section.headings):
+            groups[-1].append(section)
+            has_text = has_text or section.kind != "heading"
         else:
             groups.append([section])
+            has_text = section.kind != "heading"
     return groups
 
 
@@ -211,9 +213,18 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _located(span: Span, document: Document) -> Span:
-    """The span with page and line of its first character, from the section that holds it."""
-    at = bisect_left([section.end for section in document.sections], span.start + 1)
-    section = document.sections[at]
-    line = None if section.line is None else section.line + document.text.count("\n", section.start, span.start)
-    return Span(span.start, span.end, span.headings, section.page, line, span.n_tokens)
+def _located(spans: Sequence[Span], document: Document) -> list[Span]:
+    """The spans with page and line of their first character, from the section that holds it."""
+    ends = [section.end for section in document.sections]
+    found = []
+    current = counted = n_lines = -1
+    for span in spans:
+        at = bisect_left(ends, span.start + 1)
+        section = document.sections[at]
+        if at != current:
+            current, counted, n_lines = at, section.start, 0
+        n_lines += document.text.count("\n", counted, span.start)
+        counted = span.start
+        line = None if section.line is None else section.line + n_lines
+        found.append(replace(span, page=section.page, line=line))
+    return found

@@ -33,6 +33,8 @@ from rag.types import Document, Measurement, Metadata
 
 # Texts embedded between two commits of their vectors: what a crash can cost at most is some seconds of one core.
 _EMBED_BATCH = 128
+# Texts a call: threads share the batch, and a server gets more than one text a request.
+_EMBED_CALL = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +237,13 @@ class _Run:
                 seen.add(path)
                 self._read_file(item, path, known.get(path))
             progress.advance()
-        roots = {str(path.resolve()) for path in self.request.paths}
+        roots = [path.resolve() for path in self.request.paths]
         # What could not be looked at is not gone: a failure may name a file or a whole folder.
         unknown = {Path(shape(failure.path)) for failure in self.tally.failed for shape in (os.path.abspath, os.path.realpath)}
-        for source in known.values():
-            if source.root in roots and source.path not in seen and not any(Path(source.path).is_relative_to(p) for p in unknown):
-                self._remove_source(source.path)
+        for gone in known.keys() - seen:
+            below = Path(gone).is_relative_to
+            if any(map(below, roots)) and not any(map(below, unknown)):
+                self._remove_source(gone)
         if not known and not self.tally.changed:
             self._refuse_nothing(len(found))
 
@@ -266,17 +269,15 @@ class _Run:
             self._fail(path, file.uri, "unreadable", f"{error.strerror}; check its permissions")
             return
         fingerprint = hashlib.sha256(self.recipe.encode() + file.doc_id.encode() + b"\0" + data).hexdigest()
-        # A file named by itself is its own root: its neighbours were not asked about.
-        root = path if file.path in self.request.paths else str(file.root.resolve())
-        row = SourceRow(root, path, fingerprint)
+        row = SourceRow(path, fingerprint)
         if known == row:
             self._keep(path)
             return
         self.tally.n_parsed += 1
         n_failed = len(self.tally.failed)
         changed = self._replace_documents(path, read(data, file.path, file.doc_id, file.uri, status.st_mtime))
-        # An id that another file owns may be free in the next run: this file is then read again.
-        if any(failure.path == path and failure.code == "duplicate_id" for failure in self.tally.failed[n_failed:]):
+        # What failed is tried again, and reported again, by every run: an id may have become free, and silence would look like success.
+        if len(self.tally.failed) > n_failed:
             row = replace(row, fingerprint="")
         if changed is not None:
             self.catalog.record_source(self.request.collection, self.next_version, row, changed=changed)
@@ -295,7 +296,7 @@ class _Run:
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
-            document = replace(result, metadata={**result.metadata, **self.request.metadata})
+            document = self._labelled(result)
             if (trouble := self._conflict(document.doc_id, path)) is not None:
                 failures.append(trouble)
                 continue
@@ -309,6 +310,12 @@ class _Run:
             self.catalog.remove_document(collection, self.next_version, doc_id)
             self.tally.n_removed += 1
         return before != (self.tally.n_added, self.tally.n_updated, self.tally.n_removed)
+
+    def _labelled(self, document: Document) -> Document:
+        """The document with what the request adds: metadata, and the prefix where the id comes from a record, not from a path."""
+        prefix = f"{self.request.prefix}/" if self.request.prefix else ""
+        doc_id = document.doc_id if document.doc_id.startswith(prefix) else prefix + document.doc_id
+        return replace(document, doc_id=doc_id, metadata={**document.metadata, **self.request.metadata})
 
     def _put(self, document: Document, path: str, known_fingerprint: str | None) -> None:
         fingerprint = _fingerprint(document, self.recipe)
@@ -369,6 +376,7 @@ class _Run:
             version = self.next_version
         else:
             version = self.before.version
+            collect(self.catalog, data_dir, collection, version, self.settings.keep_versions)  # what a crash left
         counts = self.catalog.view(collection, version).counts()
         return IngestReport(
             collection=collection,
@@ -401,10 +409,11 @@ class _Run:
                 missing.discard(chunk.digest)
                 batch[chunk.digest] = chunk.indexed_text
                 if len(batch) == _EMBED_BATCH or not missing:
-                    # One text a call: a vector must not depend on its neighbours, and threads share the work.
-                    vectors = list(pool.map(lambda text: self.embedder.embed([text])[0], batch.values()))
+                    texts = list(batch.values())
+                    parts = [texts[at : at + _EMBED_CALL] for at in range(0, len(texts), _EMBED_CALL)]
+                    vectors = np.concatenate(list(pool.map(self.embedder.embed, parts)))
                     with self.catalog.transaction():
-                        table.put(list(batch), np.stack(vectors))
+                        table.put(list(batch), vectors)
                     progress.advance(len(batch))
                     batch = {}
         return n_missing

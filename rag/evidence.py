@@ -27,6 +27,10 @@ _GAP_WEIGHT = 3.0
 _GAP_WEIGHT_BM25 = 1.4
 # Two sentences that share nine of ten terms, all numbers and all negations (which are stopwords) say the same.
 _SAME_TERMS = 0.9
+# They ask; what answers them does not repeat them. Without them the area under the curve of `confidence` on XQuAD is 0.945 instead of
+# 0.942, and questions in the words of a small collection are no longer taken for unanswerable.
+_QUESTION_WORDS = "how what why when who whom whose which where do does did"
+_LIST_MARK = re.compile(r"(?:[-*+•>]|\d{1,3}[.)])\s+(?=\S)")
 _FACT = re.compile(r"\d+|\b(?:no|not|nor|never|none|neither|cannot|without)\b|n['’]t\b")
 
 
@@ -55,6 +59,24 @@ class Sentence:
     coverage: float
 
 
+def question_terms(question: str) -> tuple[str, ...]:
+    """Distinct index terms of a question, in order, without the words that only ask.
+
+    Args:
+        question: As asked.
+
+    Returns:
+        Terms as `rag.index.lexical.analyse` gives them; the asking words too when there are no others ("Who's who?").
+
+    Example:
+        >>> question_terms("How are duplicates handled?")
+        ('duplic', 'handl')
+    """
+    terms = tuple(dict.fromkeys(analyse(normalise(question))))  # the analyser refuses lone surrogates
+    asking = frozenset(analyse(_QUESTION_WORDS))
+    return tuple(term for term in terms if term not in asking) or terms
+
+
 def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sentence]:
     """Score every sentence of the candidates.
 
@@ -63,15 +85,18 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
         candidates: Best first.
 
     Returns:
-        Best first; equal scores by rank, then by place. Of sentences that say the same, only the best is there.
+        Best first; equal scores by rank, then by place. Of sentences that say the same, only the best is there. Headings are not
+        sentences, and the mark of a list item is not part of one.
     """
-    wanted = _terms(question)
+    wanted = question_terms(question)
     pieces = []
     for rank, candidate in enumerate(candidates):
         text, offset = candidate.chunk.text, candidate.chunk.source.start_char
         for place, (start, end) in enumerate(sentence_spans(text)):
-            terms = frozenset(analyse(text[start:end]))
-            pieces.append((rank, place, offset + start, offset + end, text[start:end], terms))
+            start += _list_mark_length(text, start, end)
+            sentence = text[start:end]
+            if " ".join(sentence.split()) not in candidate.chunk.source.headings:
+                pieces.append((rank, place, offset + start, offset + end, sentence, frozenset(analyse(sentence))))
     weights = _rarity(wanted, [terms for *_, terms in pieces])
     penalties = _gap_penalties(candidates)
     sentences = []
@@ -82,9 +107,9 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
     return _without_repeats(sentences)
 
 
-def _terms(question: str) -> tuple[str, ...]:
-    """Its distinct index terms; normalised, because the analyser refuses lone surrogates."""
-    return tuple(dict.fromkeys(analyse(normalise(question))))
+def _list_mark_length(text: str, start: int, end: int) -> int:
+    mark = _LIST_MARK.match(text, start, end)
+    return mark.end() - start if mark else 0
 
 
 def _rarity(wanted: Sequence[str], sentences: Sequence[frozenset[str]]) -> dict[str, float]:
@@ -135,7 +160,7 @@ def confidence(
 
     The mean of two shares: the question's terms that the passage has, weighted by idf in the whole collection, and the cosine of
     question and passage; the first alone where there is no cosine. Area under the curve on XQuAD, answerable against the same
-    question with its paragraph removed from the collection: 0.94 for the mean, 0.93 for coverage alone, 0.83 for the cosine alone.
+    question with its paragraph removed from the collection: 0.945 for the mean, 0.93 for coverage alone, 0.83 for the cosine alone.
 
     Args:
         question: As asked.
@@ -148,7 +173,7 @@ def confidence(
     """
     if not candidates:
         return 0.0
-    terms = _terms(question)
+    terms = question_terms(question)
     idf = [math.log(1 + (n_rows - n + 0.5) / (n + 0.5)) for n in document_frequency(terms)]
     best = candidates[0]
     found = frozenset(analyse(best.chunk.text))

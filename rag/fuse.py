@@ -82,7 +82,7 @@ def contenders(rows: Rows, cosine: Scores, lexical: Scored, depth: int, dense_we
         k: Rows wanted.
 
     Returns:
-        bool of shape (n,).
+        bool of shape (n,); the best lexical row is always among them, because it sets the scale of the others.
     """
     if len(rows) <= k or not len(lexical.rows):
         return np.ones(len(rows), np.bool_)
@@ -95,4 +95,6 @@ def contenders(rows: Rows, cosine: Scores, lexical: Scored, depth: int, dense_we
     lowest = share * low + dense_weight * cosine
     threshold = np.partition(lowest, -k)[-k]
     # The margin covers the rounding of float32; a row too many costs nothing.
-    return np.asarray(share * high + dense_weight * cosine >= threshold - 1e-5)
+    kept = np.asarray(share * high + dense_weight * cosine >= threshold - 1e-5)
+    kept[places[0]] = True  # every BM25 is divided by this one
+    return kept

@@ -17,7 +17,7 @@ _LINE_ENDS = re.compile("\r\n?|\x85|\u2028|\u2029")
 # A sentence may end at a terminator with its closing quotes when space follows, at a CJK terminator anywhere, at a blank line,
 # before a list item, and at a form feed (a page).
 _BREAK = re.compile(
-    r"""(?P<stop>[.!?…]+["'”’»)\]]*)(?=\s)
+    r"""(?P<stop>(?<![.!?…])[.!?…]++["'”’»)\]]*+)(?=\s)
       | (?P<cjk>[。！？｡]+[」』”’）]*)
       | (?P<gap>\n[ \t]*(?=\n|[-*+•]\s|\d{1,3}[.)]\s|\#{1,6}\s|\|)|\f)""",
     re.VERBOSE,
@@ -34,6 +34,8 @@ MAX_CONTEXT_CHARS = 120
 # Lines with something in them, up to a blank line or form feed. Anchored and without two ways to match the same white space, so that
 # lines of blanks cost linear time.
 _PARAGRAPH = re.compile(r"(?:\A|(?<=[\n\f]))[^\S\n\f]*\S[^\n\f]*(?:\n[^\S\n\f]*\S[^\n\f]*)*")
+# How far back the word before an initial is looked for.
+_MAX_NAME_CHARS = 64
 _LAST_WORD = re.compile(r"[\w.]+\Z")
 
 
@@ -107,7 +109,7 @@ def _ends_sentence(text: str, begin: int, stop: re.Match[str], end: int) -> bool
 
 def _is_initial(text: str, begin: int, at: int) -> bool:
     """A single capital is an initial when a capitalised word, another initial or nothing stands before it."""
-    before = text[begin:at].split()
+    before = text[max(begin, at - _MAX_NAME_CHARS) : at].split()
     return not before or before[-1][:1].isupper()
 
 

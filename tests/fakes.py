@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rag.types import TextRole, Vectors
+from rag.evidence import cite
+from rag.types import Candidate, Draft, TextRole, Vectors
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -55,3 +56,50 @@ class HashEmbedder:
                 vector[0] = 1.0
             vector /= np.linalg.norm(vector)
         return vectors
+
+
+class CountingEmbedder(HashEmbedder):
+    """A `HashEmbedder` that remembers the texts it was given, in `texts`; threads may share it."""
+
+    def __init__(self, dim: int = 64, max_tokens: int = 256) -> None:
+        super().__init__(dim, max_tokens)
+        self.texts: list[str] = []
+
+    def embed(self, texts: Sequence[str], role: TextRole = "document") -> Vectors:
+        self.texts.extend(texts)
+        return super().embed(texts, role)
+
+
+class SilentProgress:
+    """A `Progress` that tells nobody."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Nothing."""
+
+
+class EchoGenerator:
+    """A `Generator` that answers with the whole best passage, cited; it abstains when the confidence is too low.
+
+    Args:
+        abstain_below: Confidence under which it abstains.
+    """
+
+    def __init__(self, abstain_below: float = 0.5) -> None:
+        self._abstain_below = abstain_below
+
+    @property
+    def name(self) -> str:
+        return "echo"
+
+    def generate(self, question: str, candidates: Sequence[Candidate], confidence: float) -> Draft:
+        if not candidates:
+            return Draft("I found nothing.", True, (), confidence, "no passage was found")
+        if confidence < self._abstain_below:
+            return Draft("I am not sure.", True, (), confidence, f"confidence {confidence:.2f} is below {self._abstain_below:.2f}")
+        best = candidates[0]
+        source, quote = best.chunk.source, best.chunk.text
+        citation = cite(best, 1, source.start_char, source.end_char, at=len("[1] "), length=len(quote))
+        return Draft(f"[1] {quote}", False, (citation,), confidence)

@@ -76,8 +76,8 @@ class _ConnectionLostError(Exception):
 class HttpEmbedder:
     """An `Embedder` over HTTP; safe to share between threads.
 
-    Opening sends one request, to learn the length of a vector. The protocol has no roles: a model that wants prompts must have them
-    set by its server.
+    Opening sends nothing, so that a search by words alone works while the server is down. The protocol has no roles: a model that
+    wants prompts must have them set by its server.
 
     Args:
         settings: ``url``, ``model``, ``api_key``, ``timeout_s`` (of one request) and ``max_tokens``.
@@ -91,7 +91,6 @@ class HttpEmbedder:
         self._endpoint = _endpoint(settings)
         self._tokenizer = ModelTokenizer(SHIPPED_DIR / SHIPPED_NAME / TOKENIZER_NAME)
         self._dim = 0
-        self._dim = self._embed_some(["dimension"]).shape[1]
 
     @property
     def id(self) -> str:
@@ -100,8 +99,8 @@ class HttpEmbedder:
 
     @property
     def dim(self) -> int:
-        """Length of a vector, as the first answer had it."""
-        return self._dim
+        """Length of a vector, as the first answer has it; asking for it may ask the server."""
+        return self._dim or self._embed_some(["dimension"]).shape[1]
 
     @property
     def max_tokens(self) -> int:
@@ -142,7 +141,7 @@ class HttpEmbedder:
             ModelError.
         """
         if not texts:
-            return np.empty((0, self._dim), dtype=np.float32)
+            return np.empty((0, self.dim), dtype=np.float32)
         readable = [self._cut(text) for text in texts]
         batches = [readable[at : at + _MAX_TEXTS] for at in range(0, len(readable), _MAX_TEXTS)]
         return np.concatenate([self._embed_some(batch) for batch in batches])
@@ -157,7 +156,9 @@ class HttpEmbedder:
     def _embed_some(self, texts: Sequence[str]) -> Vectors:
         request = {"model": self._settings.model, "input": list(texts), "encoding_format": "float"}
         reply = self._ask(json.dumps(request).encode("ascii"))
-        return self._vectors(reply.body, len(texts))
+        vectors = self._vectors(reply.body, len(texts))
+        self._dim = self._dim or vectors.shape[1]
+        return vectors
 
     def _ask(self, body: bytes) -> _Reply:
         """The reply with status 200, after at most three tries."""

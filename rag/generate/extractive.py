@@ -46,7 +46,8 @@ class ExtractiveGenerator:
         text = ""
         citations: list[Citation] = []
         numbers: dict[str, int] = {}
-        for sentence in self._chosen(sentences):
+        # A question answers nothing, unless the documents hold nothing else.
+        for sentence in self._chosen([s for s in sentences if not s.text.endswith("?")] or sentences):
             candidate = candidates[sentence.rank]
             index = numbers.setdefault(candidate.chunk.chunk_id, len(numbers) + 1)
             shown = " ".join(sentence.text.split())

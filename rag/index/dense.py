@@ -32,20 +32,30 @@ def build_dense(path: Path, vectors: Vectors, *, max_flat_rows: int = MAX_FLAT_R
         path: File to write.
         vectors: float32 of shape (n, dim), rows of unit length; n may be 0.
         max_flat_rows: Largest n that is scanned flat.
+
+    Raises:
+        SnapshotError: If the disk refuses.
     """
     n, dim = vectors.shape
     codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
     index: faiss.Index = codes
     if n > max_flat_rows:
-        # Sub-vectors of 4 dimensions; the constructor wants the base index, the refinement is owned by us.
-        base = faiss.IndexPQFastScan(dim, dim // 4, 4, faiss.METRIC_INNER_PRODUCT)
+        # Sub-vectors of 4 dimensions, or a few more where 4 does not divide them.
+        n_parts = next(parts for parts in range(max(1, dim // 4), 0, -1) if dim % parts == 0)
+        # The constructor wants the base index, the refinement is owned by us.
+        base = faiss.IndexPQFastScan(dim, n_parts, 4, faiss.METRIC_INNER_PRODUCT)
         index = faiss.IndexRefine(base, codes)
         index.k_factor = _K_FACTOR
     if n:
         # Evenly spaced rows: reproducible, and not only the first folder.
         index.train(vectors[:: max(1, n // _MAX_TRAINING_ROWS)])
         index.add(vectors)
-    faiss.write_index(index, str(path))
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # how faiss reports a full disk
+        raise SnapshotError(
+            f"dense index {path} cannot be written: {str(error).splitlines()[0]}; free space, run it again", code="write"
+        ) from error
 
 
 class DenseIndex:
@@ -94,19 +104,27 @@ class DenseIndex:
             return Scored(np.empty(0, np.int64), np.empty(0, np.float32))
         query = np.ascontiguousarray(vector, np.float32)[None, :]
         if allowed is None:
-            scores, rows = self._index.search(query, min(k, self.n_rows))
+            index, parameters, n = self._index, None, self.n_rows
         else:
             bitmap = np.packbits(allowed, bitorder="little")
             # The selector points into the array, it does not copy it.
             selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bitmap))
             parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # added by faiss at import
-            scores, rows = self._codes.search(query, min(k, int(allowed.sum())), params=parameters)
+            index, n = self._codes, int(allowed.sum())
+        k = min(k, n)
+        # Of rows that tie for the last place faiss returns any: ask for more until a lower score shows that all of them are there.
+        n_asked = min(k + 1, n)
+        scores, rows = index.search(query, n_asked, params=parameters)
+        while n_asked < n and scores[0, -1] == scores[0, k - 1]:
+            n_asked = min(2 * n_asked, n)
+            scores, rows = index.search(query, n_asked, params=parameters)
         found = rows[0] >= 0
-        order = np.lexsort((rows[0][found], -scores[0][found]))
+        order = np.lexsort((rows[0][found], -scores[0][found]))[:k]
         return Scored(rows[0][found][order], scores[0][found][order])
 
     def score(self, vector: Vector, rows: Rows) -> Scores:
         """Cosine of given rows by their 8-bit codes; float32 of the shape of ``rows``."""
         if not len(rows):
             return np.empty(0, np.float32)
-        return np.asarray(self._codes.reconstruct_batch(rows) @ vector, np.float32)
+        # The codes are rounded, so a product can pass 1 by a thousandth.
+        return np.asarray(np.clip(self._codes.reconstruct_batch(rows) @ vector, -1.0, 1.0), np.float32)

@@ -34,7 +34,7 @@ _WRITER_HEAP_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class LexicalEntry:
-    """What the lexical index keeps of one row: its text and its ``key=value`` labels."""
+    """What the lexical index keeps of one row: its text and its labels, made by `label`."""
 
     text: str
     tags: tuple[str, ...]
@@ -76,13 +76,40 @@ def _schema() -> tantivy.Schema:
     return builder.build()
 
 
+def label(key: str, value: str) -> str:
+    """What a row is filtered by.
+
+    Args:
+        key: Metadata key.
+        value: Its value.
+
+    Returns:
+        ``key=value``, with an equals sign of the key escaped, so that no two pairs look the same.
+
+    Example:
+        >>> label("a=b", "c=d")
+        'a%3Db=c=d'
+    """
+    return f"{key.replace('%', '%25').replace('=', '%3D')}={value}"
+
+
 def build_lexical(folder: Path, entries: Iterable[LexicalEntry]) -> None:
     """Write an index whose row numbers are the positions of the entries.
 
     Args:
         folder: An existing empty folder.
         entries: In row order.
+
+    Raises:
+        SnapshotError: If the disk refuses.
     """
+    try:
+        _write(folder, entries)
+    except ValueError as error:  # how tantivy reports a full disk
+        raise SnapshotError(f"lexical index {folder} cannot be written: {error}; free space, run it again", code="write") from error
+
+
+def _write(folder: Path, entries: Iterable[LexicalEntry]) -> None:
     index = tantivy.Index(_schema(), path=str(folder))
     index.register_tokenizer(_ANALYSER, _analyser())
     # One thread: one segment in row order, so that equal scores come back in row order.
@@ -159,7 +186,7 @@ class LexicalIndex:
         if query is None:
             return Scored(np.empty(0, np.int64), np.empty(0, np.float32))
         for key, values in sorted(filters.items()):
-            allowed = tantivy.Query.term_set_query(self._schema, "tag", [f"{key}={value}" for value in sorted(values)])
+            allowed = tantivy.Query.term_set_query(self._schema, "tag", [label(key, value) for value in sorted(values)])
             query = _must(query, allowed)
         rows, scores = self._run(query, k)
         order = np.lexsort((rows, -scores))

@@ -29,20 +29,13 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     except SystemExit as stop:  # argparse has printed help (0) or what is wrong (2)
         return int(stop.code or 0)
     models_dir = settings.data_dir / "models"
-    try:
-        match arguments.command:
-            case "list":
-                _list(arguments, models_dir)
-            case "add":
-                _add(arguments, models_dir)
-            case _:
-                return _verify(arguments, models_dir)
-    except RagError as error:
-        if arguments.json:
-            _print_json({"error": {"code": error.code, "message": str(error)}})
-        else:
-            sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    match arguments.command:
+        case "list":
+            _list(arguments, models_dir)
+        case "add":
+            _add(arguments, models_dir)
+        case _:
+            return _verify(arguments, models_dir)
     return 0
 
 

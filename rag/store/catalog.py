@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rag.errors import InputError, SnapshotError
-from rag.store.schema import BLOCK_CHARS, LIVE, connect, sqlite_errors
+from rag.store.schema import BLOCK_CHARS, BUSY_TIMEOUT_S, LIVE, connect, sqlite_errors
 from rag.store.vectors import VectorTable, text_digest
 from rag.store.view import DuplicateRow, View
 from rag.text import indexed_text
@@ -40,7 +40,6 @@ class CollectionRow:
 class SourceRow:
     """A file as last ingested; ``fingerprint`` covers its bytes and everything that decides what is made of them."""
 
-    root: str
     path: str
     fingerprint: str
 
@@ -183,7 +182,10 @@ class Catalog:
             self._db.execute(
                 "DELETE FROM vector WHERE digest NOT IN (SELECT digest FROM chunk) OR embedder NOT IN (SELECT embedder FROM collection)"
             )
+        # Without waiting for readers: what they still need of the log is folded in next time.
+        self._db.execute("PRAGMA busy_timeout = 0")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
     def _delete_documents(self, numbers: Sequence[int]) -> None:
         keys = [(n,) for n in numbers]
@@ -196,10 +198,10 @@ class Catalog:
     def sources(self, collection: str, version: int) -> dict[str, SourceRow]:
         """Files that a version was made from, by path."""
         rows = self._db.execute(
-            f"SELECT root, path, fingerprint FROM source WHERE collection = :collection AND {LIVE}",
+            f"SELECT path, fingerprint FROM source WHERE collection = :collection AND {LIVE}",
             {"collection": collection, "version": version},
         )
-        return {row[1]: SourceRow(*row) for row in rows}
+        return {row[0]: SourceRow(*row) for row in rows}
 
     def documents_of(self, collection: str, version: int, path: str) -> dict[str, str]:
         """Fingerprint by document id of the documents that came from a file."""
@@ -221,8 +223,8 @@ class Catalog:
         """Record how a file looked when its documents were read, in place of what was recorded before."""
         self.remove_source(collection, version, source.path)
         self._db.execute(
-            "INSERT INTO source (collection, root, path, fingerprint, born) VALUES (?, ?, ?, ?, ?)",
-            (collection, source.root, source.path, source.fingerprint, version),
+            "INSERT INTO source (collection, path, fingerprint, born) VALUES (?, ?, ?, ?)",
+            (collection, source.path, source.fingerprint, version),
         )
 
     def record_source(self, collection: str, version: int, source: SourceRow, *, changed: bool) -> None:
@@ -235,8 +237,8 @@ class Catalog:
             changed: Whether its documents differ; if not, the record is corrected in place, because no version need be published.
         """
         live = self._db.execute(
-            "UPDATE source SET root = ?, fingerprint = ? WHERE collection = ? AND path = ? AND died IS NULL AND ? RETURNING 1",
-            (source.root, source.fingerprint, collection, source.path, not changed),
+            "UPDATE source SET fingerprint = ? WHERE collection = ? AND path = ? AND died IS NULL AND ? RETURNING 1",
+            (source.fingerprint, collection, source.path, not changed),
         ).fetchall()
         if not live:
             self.put_source(collection, version, source)
@@ -321,6 +323,10 @@ class Catalog:
 
 
 def tags_of(document: Document) -> list[tuple[str, str]]:
-    """Labels that a document can be filtered by: its metadata with short values, and its kind; sorted."""
+    """Labels that a document can be filtered by: its metadata with short values, and its kind; sorted.
+
+    The key ``doc_id`` is left out: a filter by it means the id of the document, whatever its metadata call so.
+    """
     labels = {"kind": document.kind} | {k: v for k, v in document.metadata.items() if len(v) <= MAX_TAG_CHARS}
+    labels.pop("doc_id", None)
     return sorted(labels.items())

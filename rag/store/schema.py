@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from rag.errors import SnapshotError
 
 FORMAT_VERSION = 1
 FILE_NAME = "catalog.sqlite"
+# How long a writer waits for another one; readers and writers do not wait for each other.
+BUSY_TIMEOUT_S = 30.0
 _APPLICATION_ID = 0x52574154  # "RWAT"
 
 # 16k characters hold a dozen chunks; zlib gains little beyond that.
@@ -22,7 +26,7 @@ LIVE = "born <= :version AND (died IS NULL OR died > :version)"
 _SCHEMA = """
 CREATE TABLE collection (name TEXT PRIMARY KEY, version INTEGER NOT NULL, embedder TEXT NOT NULL, dim INTEGER NOT NULL);
 CREATE TABLE source (
-  source_no INTEGER PRIMARY KEY, collection TEXT NOT NULL, root TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL,
+  source_no INTEGER PRIMARY KEY, collection TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL,
   born INTEGER NOT NULL, died INTEGER);
 CREATE INDEX source_by_path ON source (collection, path);
 CREATE TABLE document (
@@ -76,7 +80,9 @@ def connect(data_dir: Path, *, create: bool) -> sqlite3.Connection:
     uri = path.resolve().as_uri() + ("" if os.access(data_dir, os.W_OK) else "?immutable=1")
     with ExitStack() as undo:
         with sqlite_errors():
-            db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30.0, factory=_Connection)
+            db = sqlite3.connect(
+                uri, uri=True, check_same_thread=False, isolation_level=None, timeout=BUSY_TIMEOUT_S, factory=_Connection
+            )
         undo.callback(db.close)
         _prepare(db, path, create=create)
         undo.pop_all()
@@ -85,17 +91,18 @@ def connect(data_dir: Path, *, create: bool) -> sqlite3.Connection:
 
 @contextmanager
 def sqlite_errors() -> Iterator[None]:
-    """Turn SQLite's errors into ours.
+    """Turn errors of SQLite, and of what it keeps for us in its columns, into ours.
 
     Yields:
         Nothing.
 
     Raises:
-        SnapshotError: If SQLite reports damage, a full disk, a lock or anything else.
+        SnapshotError: If SQLite reports damage, a full disk, a lock or anything else, or a stored value cannot be decoded.
     """
     try:
         yield
-    except sqlite3.Error as error:
+    # SQLite keeps no checksums: damage may show in a value only, or even in the text of the error message.
+    except (sqlite3.Error, zlib.error, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SnapshotError(
             f"the catalog cannot be used: {error}; check the disk, then run 'rag repair', or restore {FILE_NAME} from a backup",
             code="catalog",
@@ -147,4 +154,8 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
             "or use another --data-dir",
             code="newer_format",
         )
-    db.execute("PRAGMA synchronous = FULL" if create else "PRAGMA query_only = ON")
+    if not create:
+        db.execute("PRAGMA query_only = ON")
+        return
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, whatever the default of this SQLite

@@ -26,13 +26,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from rag.errors import SnapshotError
 from rag.index.dense import INDEX_ID, build_dense
-from rag.index.lexical import ANALYSER_ID, LexicalEntry, build_lexical
+from rag.index.lexical import ANALYSER_ID, LexicalEntry, build_lexical, label
 from rag.store.catalog import Catalog
 from rag.types import Rows
 
@@ -42,6 +42,8 @@ ROWS = "rows.npy"
 DENSE = "dense.faiss"
 LEXICAL = "lexical"
 _LOCK_NAME = "writer.lock"
+_OWN_DIGEST = "manifest_sha256"
+_WAY_OUT = "run 'rag repair'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def writer_lock(data_dir: Path) -> Iterator[None]:
         opened = (data_dir / _LOCK_NAME).open("a+")
     except OSError as error:
         raise SnapshotError(
-            f"data directory {data_dir} cannot be written: {error.strerror}; make it writable, or use another --data-dir", code="data_dir"
+            f"data directory {data_dir} cannot be written: {error.strerror}; make it writable, or use another --data-dir",
+            code="data_dir",
         ) from error
     with opened as file:
         try:
@@ -152,8 +155,10 @@ def publish(catalog: Catalog, data_dir: Path, collection: str, version: int, emb
         before = _previous_manifest(data_dir, collection, version)
         manifest = _write_indexes(catalog, building, final.parent, before, (collection, version, embedder, dim))
         _sync_tree(building)
-        if final.exists():  # rebuilt in place: its readers keep the files they opened
-            final.rename(final.with_name(f"{version}.old.tmp"))
+        if final.exists():  # rebuilt in place, its readers keep the files they opened; or left by a crash
+            replaced = final.with_name(f"{version}.old.tmp")
+            shutil.rmtree(replaced, ignore_errors=True)
+            final.rename(replaced)
         building.rename(final)
         _sync_folder(final.parent)
         catalog.commit_version(collection, version, embedder, dim)
@@ -189,7 +194,7 @@ def _write_indexes(
             chunk_nos.append(chunk.chunk_no)
             digests.append(chunk.digest)
             documents = sorted({chunk.doc_id, *members.get(chunk.chunk_no, ())})
-            tags = (*chunk.tags, *(f"doc_id={doc_id}" for doc_id in documents))
+            tags = (*chunk.tags, *(label("doc_id", doc_id) for doc_id in documents))
             lexical_input.update(chunk.digest + "\0".join(tags).encode() + b"\n")
             dense_input.update(chunk.digest)
             yield LexicalEntry(chunk.indexed_text, tags)
@@ -220,8 +225,15 @@ def _write_indexes(
         dense_input=dense_input.hexdigest(),
         files={str(path.relative_to(folder)): _entry(path) for path in _files(folder)},
     )
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+    fields = asdict(manifest)
+    text = json.dumps({**fields, _OWN_DIGEST: _digest(fields)}, indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    """SHA-256 (hex) of what a manifest says, but for this digest: nothing else vouches for that file."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _previous_manifest(data_dir: Path, collection: str, version: int) -> Manifest | None:
@@ -247,7 +259,22 @@ def verify(folder: Path) -> Manifest:
     Raises:
         SnapshotError: If the manifest or a file is missing, altered or of a newer format; the message names the file.
     """
-    way_out = "run 'rag repair'"
+    manifest = _read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise SnapshotError(f"snapshot file {path} is missing; {_WAY_OUT}", code="damaged")
+        found = _entry(path)
+        if found != expected:
+            raise SnapshotError(
+                f"snapshot file {path} is damaged: {found.n_bytes} bytes with SHA-256 {found.sha256[:12]}, "
+                f"expected {expected.n_bytes} with {expected.sha256[:12]}; {_WAY_OUT}",
+                code="damaged",
+            )
+    return manifest
+
+
+def _read_manifest(folder: Path) -> Manifest:
     try:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if raw["format_version"] > FORMAT_VERSION:
@@ -255,22 +282,19 @@ def verify(folder: Path) -> Manifest:
                 f"snapshot {folder} has format {raw['format_version']}; this version reads {FORMAT_VERSION} and older: upgrade ragwatt",
                 code="newer_format",
             )
+        own_digest = raw.pop(_OWN_DIGEST, None)  # snapshots made before it was introduced have none
+        if own_digest is not None and own_digest != _digest(raw):
+            raise ValueError("its own checksum does not match")
         manifest = Manifest(**{**raw, "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()}})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SnapshotError(
-            f"snapshot manifest {folder / MANIFEST} is missing or damaged: {error}; {way_out}", code="damaged"
+            f"snapshot manifest {folder / MANIFEST} is missing or damaged: {error}; {_WAY_OUT}", code="damaged"
         ) from error
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise SnapshotError(f"snapshot file {path} is missing; {way_out}", code="damaged")
-        found = _entry(path)
-        if found != expected:
-            raise SnapshotError(
-                f"snapshot file {path} is damaged: {found.n_bytes} bytes with SHA-256 {found.sha256[:12]}, "
-                f"expected {expected.n_bytes} with {expected.sha256[:12]}; {way_out}",
-                code="damaged",
-            )
+    if (manifest.collection, str(manifest.version)) != (folder.parent.name, folder.name):
+        raise SnapshotError(
+            f"snapshot manifest {folder / MANIFEST} is that of version {manifest.version} of {manifest.collection!r}; {_WAY_OUT}",
+            code="damaged",
+        )
     return manifest
 
 
@@ -281,7 +305,7 @@ class Lease:
         folder: Folder of the version.
 
     Raises:
-        SnapshotError: If its manifest cannot be opened.
+        SnapshotError: If its manifest cannot be opened, or the version is collected while we wait for it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -292,6 +316,9 @@ class Lease:
                 f"snapshot {folder} cannot be opened: {error.strerror}; run 'rag repair'", code="damaged"
             ) from error
         fcntl.flock(self._file, fcntl.LOCK_SH)
+        if not os.fstat(self._file.fileno()).st_nlink:
+            self._file.close()
+            raise SnapshotError(f"snapshot {folder} was deleted while it was opened; try again", code="damaged")
 
     def close(self) -> None:
         """Let the version go."""
@@ -311,26 +338,24 @@ def collect(catalog: Catalog, data_dir: Path, collection: str, current: int, kee
     parent = folder_of(data_dir, collection, current).parent
     oldest = current
     for folder in sorted(parent.iterdir()) if parent.exists() else []:
-        if (
-            not folder.name.isdecimal()
-            or int(folder.name) > current
-            or (int(folder.name) <= current - keep and not _is_held(folder))
-        ):
+        if not folder.name.isdecimal() or int(folder.name) > current:
             shutil.rmtree(folder, ignore_errors=True)
-        else:
+        elif int(folder.name) > current - keep or not _removed(folder):
             oldest = min(oldest, int(folder.name))
     catalog.forget_before(collection, oldest)
 
 
-def _is_held(folder: Path) -> bool:
+def _removed(folder: Path) -> bool:
+    """Delete a version unless a reader holds it; a reader that comes meanwhile waits, and then sees that it is gone."""
     try:
         with (folder / MANIFEST).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
-        return True
-    except OSError:  # without a manifest nobody can have opened it
         return False
-    return False
+    except OSError:  # without a manifest nobody can have opened it
+        shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def load_rows(folder: Path) -> Rows:
@@ -351,7 +376,8 @@ def _entry(path: Path) -> FileEntry:
 def _link_tree(source: Path, target: Path) -> None:
     target.mkdir()
     for path in _files(source):
-        os.link(path, target / path.name)
+        if path.suffix != ".lock":  # made by readers
+            os.link(path, target / path.name)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -77,7 +77,7 @@ class VectorTable:
         if n_absent:
             raise SnapshotError(
                 f"{n_absent} of {len(digests)} vectors are not in the catalog; "
-                "run 'rag ingest' on the same folders again, it makes them anew",
+                "restore it from a backup, or ingest again into a new --data-dir",
                 code="missing_vectors",
             )
         return _unpacked([found[digest] for digest in digests])

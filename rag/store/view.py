@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag.errors import InputError, SnapshotError
-from rag.store.schema import BLOCK_CHARS, LIVE
+from rag.index.lexical import label
+from rag.store.schema import BLOCK_CHARS, LIVE, sqlite_errors
 from rag.store.vectors import MAX_VARIABLES
 from rag.text import indexed_text
 from rag.types import Chunk, Filters, Source
@@ -28,7 +29,7 @@ class LiveChunk:
         headings: Its heading path.
         text: Its text.
         digest: 16 bytes: key of the vector of its indexed text.
-        tags: ``key=value`` labels of its document, sorted, without the document id.
+        tags: Labels of its document (`rag.index.lexical.label`), in order of key and value, without the document id.
     """
 
     chunk_no: int
@@ -143,7 +144,7 @@ class View:
         for number, doc_id, title in documents:
             text = self._text(number)
             tags = tuple(
-                f"{k}={v}"
+                label(k, v)
                 for k, v in self._db.execute("SELECT key, value FROM tag WHERE document_no = ? ORDER BY key, value", (number,))
             )
             spans = self._db.execute(
@@ -202,7 +203,7 @@ class View:
                 start,
                 end,
                 mtime,
-                json.loads(metadata),
+                _from_json(metadata),
                 tuple(also.get(number, ())),
             )
             found.append(Chunk(f"{doc_id}#{digest[:6].hex()}", doc_id, self._text(document_no, start, end), n_tokens, source))
@@ -320,10 +321,16 @@ class View:
             "SELECT data FROM text_block WHERE document_no = ? AND block_no >= ? AND (block_no <= ? OR ? < 0) ORDER BY block_no",
             (document_no, first, last, last),
         )
-        text = "".join(zlib.decompress(data).decode() for (data,) in rows)
+        with sqlite_errors():
+            text = "".join(zlib.decompress(data).decode() for (data,) in rows)
         at = start - first * BLOCK_CHARS
         return text[at:] if end is None else text[at : at + end - start]
 
 
 def _headings(stored: str | None) -> tuple[str, ...]:
-    return tuple(json.loads(stored)) if stored else ()
+    return tuple(_from_json(stored)) if stored else ()
+
+
+def _from_json(stored: str) -> Any:  # noqa: ANN401 - what the catalog wrote there
+    with sqlite_errors():
+        return json.loads(stored)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -45,8 +45,15 @@ def hang_up(exchange: Exchange) -> None:
     exchange.connection.shutdown(socket.SHUT_RDWR)
 
 
+def opened(settings: EmbedderSettings, sleep: Callable[[float], None] = time.sleep) -> HttpEmbedder:
+    """An embedder that has asked the server once: for the length of its vectors."""
+    embedder = HttpEmbedder(settings, sleep)
+    assert embedder.dim > 0
+    return embedder
+
+
 def test_request_carries_model_texts_and_key(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings(api_key=KEY))
+    embedder = opened(server.settings(api_key=KEY))
     embedder.embed(["one", "two"])
     asked = server.requests[-1]
     assert (asked.path, asked.model, asked.texts) == ("/v1/embeddings", "hash", ["one", "two"])
@@ -55,24 +62,24 @@ def test_request_carries_model_texts_and_key(server: EmbeddingServer) -> None:
 
 
 def test_without_a_key_no_authorization_is_sent(server: EmbeddingServer) -> None:
-    HttpEmbedder(server.settings())
+    opened(server.settings())
     assert server.requests[-1].authorization is None
 
 
 def test_opening_learns_the_dimension(server: EmbeddingServer) -> None:
-    assert HttpEmbedder(server.settings()).dim == server.embedder.dim
+    assert opened(server.settings()).dim == server.embedder.dim
     assert len(server.requests) == 1
 
 
 def test_at_most_32_texts_go_into_a_request(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings())
+    embedder = opened(server.settings())
     texts = [f"text {i}" for i in range(70)]
     np.testing.assert_allclose(embedder.embed(texts), server.embedder.embed(texts), atol=1e-6)
     assert [len(request.texts) for request in server.requests[1:]] == [32, 32, 6]
 
 
 def test_empty_and_long_texts_are_sent_as_something_a_server_takes(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings(max_tokens=16))
+    embedder = opened(server.settings(max_tokens=16))
     embedder.embed(["", "word " * 100, "lone \ud800"])
     empty, long, odd = server.requests[-1].texts
     assert empty.strip()
@@ -81,7 +88,7 @@ def test_empty_and_long_texts_are_sent_as_something_a_server_takes(server: Embed
 
 
 def test_words_of_an_unknown_script_count_by_the_character(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings())
+    embedder = opened(server.settings())
     assert embedder.count_tokens("\u0ba4\u0bae\u0bbf\u0bb4\u0bcd") >= 5
 
 
@@ -89,14 +96,14 @@ def test_words_of_an_unknown_script_count_by_the_character(server: EmbeddingServ
 def test_passing_failure_is_tried_again(server: EmbeddingServer, status: int) -> None:
     server.next_answers.extend([refuse(status), refuse(status)])
     pauses = Pauses()
-    assert HttpEmbedder(server.settings(), pauses).dim == 64
+    assert opened(server.settings(), pauses).dim == 64
     assert pauses == [0.5, 1.0]
 
 
 def test_hanging_up_is_tried_again(server: EmbeddingServer) -> None:
     server.next_answers.append(hang_up)
     pauses = Pauses()
-    assert HttpEmbedder(server.settings(), pauses).dim == 64
+    assert opened(server.settings(), pauses).dim == 64
     assert pauses == [0.5]
 
 
@@ -113,14 +120,14 @@ def test_hanging_up_is_tried_again(server: EmbeddingServer) -> None:
 def test_retry_after_is_honoured_up_to_ten_seconds(server: EmbeddingServer, asked: str, paused: float) -> None:
     server.next_answers.append(refuse(429, Retry_After=asked))
     pauses = Pauses()
-    HttpEmbedder(server.settings(), pauses)
+    opened(server.settings(), pauses)
     assert pauses == [paused]
 
 
 def test_third_failure_is_the_last(server: EmbeddingServer) -> None:
     server.next_answers.extend([refuse(503, "busy")] * 3)
     with pytest.raises(ModelError, match="answered 503.*busy.*tried 3 times") as raised:
-        HttpEmbedder(server.settings(), Pauses())
+        opened(server.settings(), Pauses())
     assert raised.value.code == "embedder_unavailable"
     assert len(server.requests) == 3
 
@@ -132,7 +139,7 @@ def test_third_failure_is_the_last(server: EmbeddingServer) -> None:
 def test_final_refusal_says_what_to_check(server: EmbeddingServer, status: int, way_out: str) -> None:
     server.next_answers.append(refuse(status, {"error": f"bad key {KEY}"}))
     with pytest.raises(ModelError, match=f"answered {status}.*{way_out}") as raised:
-        HttpEmbedder(server.settings(api_key=KEY), Pauses())
+        opened(server.settings(api_key=KEY), Pauses())
     assert len(server.requests) == 1
     assert KEY not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -141,13 +148,13 @@ def test_final_refusal_says_what_to_check(server: EmbeddingServer, status: int, 
 def test_redirect_is_not_followed(server: EmbeddingServer) -> None:
     server.next_answers.append(refuse(307, Location="http://127.0.0.1:9/elsewhere"))
     with pytest.raises(ModelError, match="redirects are not followed"):
-        HttpEmbedder(server.settings(api_key=KEY), Pauses())
+        opened(server.settings(api_key=KEY), Pauses())
 
 
 def test_silence_is_a_timeout_and_not_tried_again(server: EmbeddingServer) -> None:
     server.next_answers.append(lambda _exchange: time.sleep(0.5))
     with pytest.raises(ModelError, match=r"did not answer within 0\.1 s"):
-        HttpEmbedder(server.settings(timeout_s=0.1), Pauses())
+        opened(server.settings(timeout_s=0.1), Pauses())
     assert len(server.requests) == 1
 
 
@@ -162,7 +169,7 @@ def test_trickle_is_a_timeout_too(server: EmbeddingServer) -> None:
 
     server.next_answers.append(trickle)
     with pytest.raises(ModelError, match=r"did not answer within 0\.2 s"):
-        HttpEmbedder(server.settings(timeout_s=0.2), Pauses())
+        opened(server.settings(timeout_s=0.2), Pauses())
 
 
 def test_nobody_listening_is_a_model_error() -> None:
@@ -170,7 +177,7 @@ def test_nobody_listening_is_a_model_error() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(ModelError, match="not reachable.*tried 3 times"):
-        HttpEmbedder(EmbedderSettings("http", "m", f"http://127.0.0.1:{port}/v1"), Pauses())
+        opened(EmbedderSettings("http", "m", f"http://127.0.0.1:{port}/v1"), Pauses())
 
 
 def test_body_cut_short_is_tried_again(server: EmbeddingServer) -> None:
@@ -180,7 +187,7 @@ def test_body_cut_short_is_tried_again(server: EmbeddingServer) -> None:
 
     server.next_answers.append(cut_short)
     pauses = Pauses()
-    HttpEmbedder(server.settings(), pauses)
+    opened(server.settings(), pauses)
     assert pauses == [0.5]
 
 
@@ -208,26 +215,26 @@ def test_body_cut_short_is_tried_again(server: EmbeddingServer) -> None:
 def test_unusable_answer_is_a_model_error_that_says_what_came(server: EmbeddingServer, answer: Handler, found: str) -> None:
     server.next_answers.append(answer)
     with pytest.raises(ModelError, match=f"no usable vectors.*({found})") as raised:
-        HttpEmbedder(server.settings(), Pauses())
+        opened(server.settings(), Pauses())
     assert raised.value.code == "embedder_answer"
 
 
 def test_other_dimension_than_at_first_is_refused(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings())
+    embedder = opened(server.settings())
     server.next_answers.append(vectors([1.0] * 63))
     with pytest.raises(ModelError, match=r"shape \(1, 63\), expected \(1, 64\)"):
         embedder.embed(["text"])
 
 
 def test_ragged_vectors_are_refused(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings())
+    embedder = opened(server.settings())
     server.next_answers.append(vectors([1.0] * 64, [1.0] * 63))
     with pytest.raises(ModelError, match="no usable vectors"):
         embedder.embed(["one", "two"])
 
 
 def test_repeated_index_is_refused(server: EmbeddingServer) -> None:
-    embedder = HttpEmbedder(server.settings())
+    embedder = opened(server.settings())
     server.next_answers.append(lambda exchange: exchange.send_json({"data": [{"index": 0, "embedding": [1.0] * 64}] * 2}))
     with pytest.raises(ModelError, match="indexes"):
         embedder.embed(["one", "two"])
@@ -236,7 +243,7 @@ def test_repeated_index_is_refused(server: EmbeddingServer) -> None:
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_vectors_of_any_length_become_unit_vectors(server: EmbeddingServer, scale: float) -> None:
     server.next_answers.append(vectors([scale, -scale]))
-    embedder = HttpEmbedder(server.settings())
+    embedder = opened(server.settings())
     server.next_answers.append(vectors([3 * scale, -4 * scale]))
     np.testing.assert_allclose(embedder.embed(["text"]), [[0.6, -0.8]], atol=1e-6)
 
@@ -256,6 +263,6 @@ def test_vectors_of_any_length_become_unit_vectors(server: EmbeddingServer, scal
 def test_unusable_setting_is_a_config_error(change: dict[str, str], said: str) -> None:
     good = EmbedderSettings("http", "m", "http://127.0.0.1:9/v1")
     with pytest.raises(ConfigError, match=said) as raised:
-        HttpEmbedder(replace(good, **change), Pauses())  # type: ignore[arg-type]  # fields by name
+        opened(replace(good, **change), Pauses())  # type: ignore[arg-type]  # fields by name
     assert KEY not in str(raised.value)
     assert "pass" not in str(raised.value).replace("password", "")

@@ -1,0 +1,210 @@
+"""What chunks are, whatever the text: checked with the shipped tokenizer and with one whose counts do not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.chunk import Tokenizer, chunk_document
+from rag.embed.onnx import OnnxEmbedder
+from rag.models.registry import SHIPPED_NAME, find_model
+from rag.text import indexed_text, normalise
+from rag.types import Document, Section, SectionKind, Span
+
+MAX_TOKENS = {"shipped": 128, "nasty": 640}
+FAMILY = "\U0001f468\U0001f3fd‍\U0001f469\U0001f3ff‍\U0001f467‍\U0001f466"
+ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+ATOMS = [
+    "word",
+    "The cat sat.",
+    "unaffable-internationalisation",
+    "3.14",
+    "中文没有空格的句子，",
+    "こんにちは。世界！\ufe0f",
+    "한국어문장",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af",
+    FAMILY,
+    ENGLAND,
+    "\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7",
+    "e\u0301\u0323",
+    "क्षत्रिय",
+    "กำหนดน้ำ",
+    "שָׁלוֹם",
+    "مرحبا\u200cبالعالم",
+    "\u0600١٢",
+    "|a|b|",
+    "\ufffd",
+    "...!?",
+]
+GAPS = ["", " ", "  ", "\t", "\n", "\u3000", "\xa0"]
+words = st.lists(
+    st.tuples(st.sampled_from(ATOMS) | st.text(max_size=6), st.integers(1, 12), st.sampled_from(GAPS)).map(
+        lambda item: (item[0] + item[2]) * item[1]
+    ),
+    min_size=1,
+    max_size=25,
+).map("".join)
+runs = st.sampled_from(
+    ["x" * 5000, "中" * 5000, "한" * 1500, FAMILY * 300, "a\u0301" * 2500, "\U0001f1e9\U0001f1ea" * 600, "- | " * 900]
+)
+paths = st.lists(st.text(max_size=40) | st.just("Überschrift 中文 한국어 " * 40), max_size=3).map(tuple)
+sections = st.tuples(words | words | words | runs, st.sampled_from(["prose", "prose", "heading", "table", "code"]), paths)
+titles = st.sampled_from(["", "Title", "한국어 제목 " * 30, "中" * 200, "é ü ñ " * 40]) | st.text(max_size=30)
+
+
+class NastyTokenizer:
+    """A token a UTF-8 byte, and one more for every line and every eighth character: the tokens of parts do not add up."""
+
+    def count_tokens(self, text: str) -> int:
+        return 2 + len(text.encode("utf-8", "replace")) + len(text) // 8 + len(text.split("\n"))
+
+    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
+        return [(at, at + 1) for at, char in enumerate(text) for _ in char.encode("utf-8", "replace")]
+
+
+@pytest.fixture(scope="module", params=["shipped", "nasty"])
+def tokenizer_and_limit(request: pytest.FixtureRequest) -> tuple[Tokenizer, int]:
+    limit = MAX_TOKENS[request.param]
+    if request.param == "nasty":
+        return NastyTokenizer(), limit
+    return OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder"))), limit
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Tokenizer:
+    return OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder")))
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """Sections of hostile text, trimmed as readers trim them, with a blank line or a mark of no section between."""
+    text = ""
+    marks: list[Section] = []
+    for raw, kind, path in draw(st.lists(sections, min_size=1, max_size=4)):
+        body = normalise(raw).strip()
+        if not body:
+            continue
+        text += draw(st.sampled_from(["\n\n", "\n", "\n\n***\n\n"])) if text else ""
+        body = " ".join(body.split()) if kind == "heading" else body
+        marks.append(Section(len(text), len(text) + len(body), as_kind(kind), path, line=text.count("\n") + 1))
+        text += body
+    if not marks:
+        text, marks = "x", [Section(0, 1, line=1)]
+    return Document("d", "d", " ".join(normalise(draw(titles)).split()), text, tuple(marks))
+
+
+def as_kind(name: str) -> SectionKind:
+    kinds: dict[str, SectionKind] = {"prose": "prose", "heading": "heading", "table": "table", "code": "code"}
+    return kinds[name]
+
+
+def indexed(document: Document, span: Span) -> str:
+    return indexed_text(document.title, span.headings, document.text[span.start : span.end])
+
+
+def graphemes(text: str) -> list[tuple[int, int]]:
+    """The extended grapheme clusters of a text, by the `regex` module, which knows UAX 29 and nothing of our chunker."""
+    return [match.span() for match in regex.finditer(r"\X", text)]
+
+
+def spaces_off(text: str, start: int, end: int) -> str:
+    return "".join(text[start:end].split())
+
+
+@given(document=documents())
+@settings(max_examples=40, deadline=None)
+def test_no_chunk_is_over_the_limit(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
+    tokenizer, limit = tokenizer_and_limit
+    for span in chunk_document(document, tokenizer, limit):
+        assert tokenizer.count_tokens(indexed(document, span)) == span.n_tokens <= limit
+
+
+@given(document=documents())
+@settings(max_examples=40, deadline=None)
+def test_chunks_ascend_without_overlap_trimmed_and_cover_every_section(
+    document: Document, tokenizer_and_limit: tuple[Tokenizer, int]
+) -> None:
+    tokenizer, limit = tokenizer_and_limit
+    spans = chunk_document(document, tokenizer, limit)
+    assert all(left.end <= right.start for left, right in pairwise(spans))
+    assert all(document.text[s.start : s.end] == document.text[s.start : s.end].strip() != "" for s in spans)
+    covered = {i for span in spans for i in range(span.start, span.end)}
+    wanted = {i for s in document.sections for i in range(s.start, s.end) if not document.text[i].isspace()}
+    assert wanted <= covered
+
+
+@given(document=documents())
+@settings(max_examples=40, deadline=None)
+def test_no_chunk_cuts_a_grapheme(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
+    tokenizer, limit = tokenizer_and_limit
+    borders = {at for span in chunk_document(document, tokenizer, limit) for at in (span.start, span.end)}
+    text = document.text
+    own = {at for section in document.sections for at in (section.start, section.end)}
+    for start, end in graphemes(text):
+        # A space with a mark on it is trimmed like any space; what is longer than a name tag is no grapheme that people write.
+        if end - start <= 32 and not text[start].isspace():
+            assert not [ascii(text[start:end]) for at in borders - own if start < at < end]
+
+
+@given(document=documents())
+@settings(max_examples=30, deadline=None)
+def test_the_same_document_gives_the_same_chunks(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
+    tokenizer, limit = tokenizer_and_limit
+    assert chunk_document(document, tokenizer, limit) == chunk_document(document, tokenizer, limit)
+
+
+@given(document=documents())
+@settings(max_examples=40, deadline=None)
+def test_place_of_a_chunk_is_that_of_its_first_character(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
+    tokenizer, limit = tokenizer_and_limit
+    for span in chunk_document(document, tokenizer, limit):
+        assert span.line == document.text.count("\n", 0, span.start) + 1
+
+
+@given(document=documents())
+@settings(max_examples=40, deadline=None)
+def test_rows_and_lines_that_fit_are_not_cut(document: Document, shipped: Tokenizer) -> None:
+    limit = MAX_TOKENS["shipped"]
+    spans = chunk_document(document, shipped, limit)
+    borders = {at for span in spans for at in (span.start, span.end)}
+    for section in document.sections:
+        at = section.start
+        for line in document.text[section.start : section.end].split("\n") if section.kind in ("table", "code") else ():
+            start, end = at + len(line) - len(line.lstrip()), at + len(line.rstrip())
+            at += len(line) + 1
+            home = next((span for span in spans if span.start <= start < span.end), None)
+            if home and end > start and shipped.count_tokens(indexed_text(document.title, home.headings, line)) <= limit:
+                assert not [at for at in borders if start < at < end]
+
+
+@given(heading=st.sampled_from(["Costs", "한국어 제목", "A heading of some words"]), body=words.map(normalise).filter(str.strip))
+@settings(max_examples=40, deadline=None)
+def test_a_heading_is_not_alone_when_text_follows(heading: str, body: str, shipped: Tokenizer) -> None:
+    text = f"{heading}\n\n{body.strip()}"
+    marks = (Section(0, len(heading), "heading", (heading,)), Section(len(heading) + 2, len(text), "prose", (heading,)))
+    first = chunk_document(Document("d", "d", "Title", text, marks), shipped, 256)[0]
+    assert spaces_off(text, first.start, first.end) != spaces_off(heading, 0, len(heading))
+
+
+def test_counting_tokens_loads_no_graph() -> None:
+    embedder = OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder")))
+    assert embedder.count_tokens("two words") == 4
+    assert embedder._session._session is None
+
+
+def test_character_of_more_tokens_than_there_is_room_for_ends() -> None:
+    class ThreeEach:
+        def count_tokens(self, text: str) -> int:
+            return 2 + 3 * len(text)
+
+        def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
+            return [(at, at + 1) for at in range(len(text)) for _ in range(3)]
+
+    document = Document("d", "d", "t" * 120, "abc", (Section(0, 3),))
+    assert [(s.start, s.end) for s in chunk_document(document, ThreeEach(), 128)] == [(0, 1), (1, 2), (2, 3)]
