@@ -28,7 +28,8 @@ class ContextShare:
     Attributes:
         arm: Name of the way.
         max_tokens: The budget.
-        contained: Share of questions whose gold answer is in the context, 0.0 to 1.0.
+        contained: Share of questions whose gold answer is in the context, 0.0 to 1.0; both normalised, the answer anywhere.
+        contained_whole_words: The same, but the answer must be a run of whole words.
         mean_tokens: Mean tokens of a context.
         n_over: Contexts over the budget.
         n_questions: Questions asked.
@@ -37,6 +38,7 @@ class ContextShare:
     arm: str
     max_tokens: int
     contained: float
+    contained_whole_words: float
     mean_tokens: float
     n_over: int
     n_questions: int
@@ -48,6 +50,7 @@ class _Packed:
 
     n_tokens: int
     contained: bool
+    contained_whole_words: bool
 
 
 def measure_context(corpus: Corpus) -> tuple[ContextShare, ...]:
@@ -70,12 +73,16 @@ def measure_context(corpus: Corpus) -> tuple[ContextShare, ...]:
         for budget in BUDGETS:
             for style in _STYLES:
                 context = pack(query.text, hybrid, budget, style, counter)
-                packed = _Packed(context.n_tokens, contains_answer(context.text, query.answers))
+                packed = _packed(context.text, context.n_tokens, query.answers)
                 found.setdefault((f"hybrid {style}", budget), []).append(packed)
             text = plain_context([hit.chunk.text for hit in lexical], budget, counter)
-            packed = _Packed(counter.count(text), contains_answer(text, query.answers))
+            packed = _packed(text, counter.count(text), query.answers)
             found.setdefault((BASELINE, budget), []).append(packed)
     return tuple(_share(arm, budget, rows) for (arm, budget), rows in sorted(found.items()))
+
+
+def _packed(text: str, n_tokens: int, answers: Sequence[str]) -> _Packed:
+    return _Packed(n_tokens, contains_answer(text, answers, whole_words=False), contains_answer(text, answers))
 
 
 def plain_context(passages: Sequence[str], max_tokens: int, counter: TokenCounter) -> str:
@@ -103,6 +110,7 @@ def _share(arm: str, budget: int, rows: Sequence[_Packed]) -> ContextShare:
         arm=arm,
         max_tokens=budget,
         contained=statistics.fmean(row.contained for row in rows),
+        contained_whole_words=statistics.fmean(row.contained_whole_words for row in rows),
         mean_tokens=statistics.fmean(row.n_tokens for row in rows),
         n_over=sum(row.n_tokens > budget for row in rows),
         n_questions=len(rows),

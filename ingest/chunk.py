@@ -74,7 +74,7 @@ def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) ->
     """
     starts = [start for start, _ in tokenizer.token_spans(document.text)]
     spans: list[Span] = []
-    for group in _groups(document.sections):
+    for group in _groups(document):
         place = next((section for section in group if section.kind != "heading"), group[0])
         overhead = tokenizer.count_tokens(indexed_text(document.title, place.headings, ""))
         budget = max(max_tokens - overhead, 1)
@@ -83,18 +83,29 @@ def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) ->
     return _located(spans, document)
 
 
-def _groups(sections: Sequence[Section]) -> list[list[Section]]:
-    """Neighbouring sections under one heading path; a heading without text of its own goes with what follows it."""
+def _groups(document: Document) -> list[list[Section]]:
+    """Neighbouring sections under one heading path; a heading without text of its own goes with what follows it.
+
+    A chunk is one range of text, so words between two sections, such as a comment, keep them apart: they are not to be indexed.
+    """
     groups: list[list[Section]] = []
     has_text = True
-    for section in sections:
-        if groups and (not has_text or groups[-1][-1].headings == section.headings):
+    for section in document.sections:
+        last = groups[-1][-1] if groups else None
+        if last and _has_words_between(document.text, last, section):
+            last = None
+        if last and (not has_text or last.headings == section.headings):
             groups[-1].append(section)
             has_text = has_text or section.kind != "heading"
         else:
             groups.append([section])
             has_text = section.kind != "heading"
     return groups
+
+
+def _has_words_between(text: str, before: Section, after: Section) -> bool:
+    """Whether text stands between two sections; the marks around a code block, and the name of its language, do not count."""
+    return "code" not in (before.kind, after.kind) and any(map(str.isalnum, text[before.end : after.start]))
 
 
 def _packed(text: str, group: Sequence[Section], starts: Sequence[int], budget: int) -> list[list[_Unit]]:

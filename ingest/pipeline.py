@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,6 +141,7 @@ def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progr
     """
     check_collection_name(request.collection)
     max_tokens = chunk_limit(settings.ingest, embedder)
+    found = walk(request.paths, request.include, request.exclude, request.prefix)  # refuses wrong paths before anything is made
     catalog = Catalog(settings.data_dir, create=True)
     try:
         with writer_lock(settings.data_dir):
@@ -155,7 +156,7 @@ def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progr
                 _recipe(request, settings.ingest, embedder, max_tokens),
             )
             with meter.stage("read"), catalog.transaction():
-                run.read_files(progress)
+                run.read_files(list(found), progress)
             return run.publish(settings.data_dir, progress, meter)
     finally:
         catalog.close()
@@ -223,10 +224,9 @@ class _Run:
     def next_version(self) -> int:
         return self.before.version + 1
 
-    def read_files(self, progress: Progress) -> None:
+    def read_files(self, found: Sequence[FoundFile | Failure], progress: Progress) -> None:
         """Read what is new or changed, and end what is gone."""
         known = self.catalog.sources(self.request.collection, self.before.version)
-        found = list(walk(self.request.paths, self.request.include, self.request.exclude, self.request.prefix))
         progress.begin("read", len(found))
         seen: set[str] = set()
         for item in found:
@@ -238,8 +238,9 @@ class _Run:
                 self._read_file(item, path, known.get(path))
             progress.advance()
         roots = [path.resolve() for path in self.request.paths]
-        # What could not be looked at is not gone: a failure may name a file or a whole folder.
-        unknown = {Path(shape(failure.path)) for failure in self.tally.failed for shape in (os.path.abspath, os.path.realpath)}
+        # What could not be looked at is not gone: a failure may name a file or a whole folder, or the ignore file of one.
+        places = [os.path.dirname(f.path) if f.code == "bad_ignore_file" else f.path for f in self.tally.failed]
+        unknown = {Path(shape(place)) for place in places for shape in (os.path.abspath, os.path.realpath)}
         for gone in known.keys() - seen:
             below = Path(gone).is_relative_to
             if any(map(below, roots)) and not any(map(below, unknown)):

@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from rag import __version__
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 ok, 1 failed, 2 wrong usage, 3 partly failed.
     """
     given = sys.argv[1:] if argv is None else list(argv)
+    if isinstance(sys.stdout, TextIOWrapper):  # what cannot be encoded, half of a surrogate pair, is written as its JSON escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in given
     try:
         shared, rest = _parser().parse_known_args(given)

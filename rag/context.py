@@ -30,6 +30,8 @@ _SPAN_OVERHEAD = 2
 # What scores less only fills the budget. On XQuAD, without this limit a budget of 512 tokens is used to 475 instead of 234, and no more
 # contexts hold the gold answer; leaving out every sentence that shares no word with the question loses one point.
 _MIN_SCORE = -0.5
+# When so many in a row of merit have not fitted, the budget is as good as full; counting the rest would cost more than it finds.
+_MAX_LEFT_OUT = 8
 _SOURCE_OVERHEAD = 4
 
 
@@ -67,9 +69,6 @@ def pack(question: str, candidates: Sequence[Candidate], max_tokens: int, style:
         pieces = [_piece(s) for s in sentences if s.score >= _MIN_SCORE]
     chosen = _choose(candidates, pieces, max_tokens, counter)
     text, citations = _render(candidates, chosen)
-    while chosen and counter.count(text) > max_tokens:  # tokens of parts do not add up exactly
-        chosen.pop()
-        text, citations = _render(candidates, chosen)
     if not chosen and sentences:
         text, citations = _first_words(candidates, _piece(sentences[0]), max_tokens, counter)
     n_tokens = counter.count(text)
@@ -88,18 +87,36 @@ def _piece(sentence: Sentence) -> _Piece:
 
 
 def _choose(candidates: Sequence[Candidate], pieces: Sequence[_Piece], max_tokens: int, counter: TokenCounter) -> list[_Piece]:
-    """Pieces that fit together by their own counts, in the order given."""
+    """Pieces that fit together, in the order given: first by their own counts, then, near the budget, by the count of the whole."""
+
+    def n_tokens_of(some: Sequence[_Piece]) -> int:
+        return counter.count(_render(candidates, some)[0])
+
     chosen: list[_Piece] = []
+    left_out: list[tuple[_Piece, int]] = []
     open_sources: set[int] = set()
     n_used = 0
     for piece in pieces:
-        n_tokens = counter.count(_quote(candidates[piece.rank], piece)) + _SPAN_OVERHEAD
+        n_own = counter.count(_quote(candidates[piece.rank], piece))
+        n_tokens = n_own + _SPAN_OVERHEAD
         if piece.rank not in open_sources:
             n_tokens += _SOURCE_OVERHEAD + counter.count(_header(candidates[piece.rank]))
         if n_used + n_tokens <= max_tokens:
             n_used += n_tokens
             open_sources.add(piece.rank)
             chosen.append(piece)
+        else:
+            left_out.append((piece, n_own))
+            if len(left_out) == _MAX_LEFT_OUT:
+                break
+    n_exact = n_tokens_of(chosen)
+    while chosen and n_exact > max_tokens:  # tokens of parts do not add up exactly
+        chosen.pop()
+        n_exact = n_tokens_of(chosen)
+    for piece, n_own in left_out:
+        if n_exact + n_own <= max_tokens and (n_longer := n_tokens_of([*chosen, piece])) <= max_tokens:
+            chosen.append(piece)
+            n_exact = n_longer
     return chosen
 
 

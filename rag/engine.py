@@ -267,8 +267,10 @@ def _first(fused: Fused, k: int) -> Fused:
 def _completed(rows: Rows, known: Scored, score: Callable[[Rows], Scores]) -> Scores:
     """Scores of all rows, ascending: those known, and those computed for the rows that a source did not return."""
     scores = np.zeros(len(rows), np.float32)
-    is_known = np.isin(rows, known.rows)
-    wanted = np.isin(known.rows, rows)
-    scores[np.searchsorted(rows, known.rows[wanted])] = known.scores[wanted]
-    scores[~is_known] = score(rows[~is_known])
+    is_missing = np.ones(len(rows), np.bool_)
+    places = np.minimum(np.searchsorted(rows, known.rows), len(rows) - 1)
+    is_wanted = rows[places] == known.rows
+    scores[places[is_wanted]] = known.scores[is_wanted]
+    is_missing[places[is_wanted]] = False
+    scores[is_missing] = score(rows[is_missing])
     return scores

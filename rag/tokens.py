@@ -18,11 +18,12 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rag.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SHIPPED_NAME = "all-minilm-l6-v2-int8"
 _SHIPPED_PATH = Path(__file__).parent / "models" / SHIPPED_NAME / "tokenizer.json"
@@ -253,6 +254,8 @@ def _shipped_tokenizer() -> Tokenizer:
 
 
 def _tokenizer_file(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer  # 10 ms of a cold start that counts nothing
+
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:

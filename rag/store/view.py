@@ -172,15 +172,15 @@ class View:
             In the order given.
         """
         rows = self._by_number(
-            "SELECT chunk_no, document_no, doc_id, uri, title, headings, page, line, start, end, mtime, metadata, n_tokens, digest"
+            "SELECT chunk_no, doc_id, uri, title, headings, page, line, start, end, mtime, metadata, n_tokens, digest"
             " FROM chunk JOIN document USING (document_no) WHERE chunk_no IN ({})",
             chunk_nos,
         )
         also = self._also_in(chunk_nos)
+        blocks = self._blocks(chunk_nos)
         found = []
         for (
             number,
-            document_no,
             doc_id,
             uri,
             title,
@@ -206,7 +206,8 @@ class View:
                 _from_json(metadata),
                 tuple(also.get(number, ())),
             )
-            found.append(Chunk(f"{doc_id}#{digest[:6].hex()}", doc_id, self._text(document_no, start, end), n_tokens, source))
+            text = _cut(blocks.get(number, ()), start, end)
+            found.append(Chunk(f"{doc_id}#{digest[:6].hex()}", doc_id, text, n_tokens, source))
         return found
 
     def own_copies(self, chunk_nos: Sequence[int], doc_ids: frozenset[str]) -> list[int]:
@@ -313,18 +314,34 @@ class View:
         except KeyError as error:
             raise SnapshotError(f"chunk {error} of the index is not in the catalog; run 'rag repair'", code="mismatch") from error
 
-    def _text(self, document_no: int, start: int = 0, end: int | None = None) -> str:
-        """A range of a document's text; only the blocks that it touches are read."""
-        first = start // BLOCK_CHARS
-        last = (end - 1) // BLOCK_CHARS if end is not None else -1
+    def _text(self, document_no: int) -> str:
+        """The whole text of a document."""
+        rows = self._db.execute("SELECT data FROM text_block WHERE document_no = ? ORDER BY block_no", (document_no,))
+        return _joined([data for (data,) in rows])
+
+    def _blocks(self, chunk_nos: Sequence[int]) -> dict[int, list[bytes]]:
+        """The blocks of text that each chunk touches, and no others."""
+        blocks: dict[int, list[bytes]] = {}
         rows = self._db.execute(
-            "SELECT data FROM text_block WHERE document_no = ? AND block_no >= ? AND (block_no <= ? OR ? < 0) ORDER BY block_no",
-            (document_no, first, last, last),
+            "SELECT chunk_no, data FROM chunk JOIN text_block USING (document_no)"
+            f" WHERE chunk_no IN ({','.join('?' * len(chunk_nos))})"
+            f" AND block_no BETWEEN start / {BLOCK_CHARS} AND (end - 1) / {BLOCK_CHARS} ORDER BY chunk_no, block_no",
+            [int(number) for number in chunk_nos],
         )
-        with sqlite_errors():
-            text = "".join(zlib.decompress(data).decode() for (data,) in rows)
-        at = start - first * BLOCK_CHARS
-        return text[at:] if end is None else text[at : at + end - start]
+        for number, data in rows:
+            blocks.setdefault(number, []).append(data)
+        return blocks
+
+
+def _joined(blocks: Sequence[bytes]) -> str:
+    with sqlite_errors():
+        return "".join(zlib.decompress(data).decode() for data in blocks)
+
+
+def _cut(blocks: Sequence[bytes], start: int, end: int) -> str:
+    """A range of a document from the blocks that it touches."""
+    at = start % BLOCK_CHARS
+    return _joined(blocks)[at : at + end - start]
 
 
 def _headings(stored: str | None) -> tuple[str, ...]:

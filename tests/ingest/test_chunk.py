@@ -145,7 +145,7 @@ def test_tokenizer_that_undercounts_parts_cuts_rows_apart_and_not_in_two() -> No
     assert len(found) > 2
 
 
-@pytest.mark.parametrize("title", ["한국어 제목 " * 30, "中文" * 100, "é" * 200])
+@pytest.mark.parametrize("title", ["한국어한국어한국 " * 20, "中文" * 100, "é" * 200])
 def test_title_in_any_script_leaves_room_for_text(title: str) -> None:
     from rag.embed.onnx import OnnxEmbedder
     from rag.models.registry import SHIPPED_NAME, find_model
@@ -155,3 +155,10 @@ def test_title_in_any_script_leaves_room_for_text(title: str) -> None:
     spans = chunk_document(document, shipped, 256)
     assert len(spans) < 20
     assert max(span.n_tokens for span in spans) <= 256
+
+
+def test_a_comment_between_two_paragraphs_is_in_no_chunk() -> None:
+    (document,) = read(b"# T\n\nOne.\n\n<!-- a secret note -->\n\nTwo.\n", Path("a.md"), "a.md", "a.md", None)
+    assert isinstance(document, Document)
+    texts = [document.text[span.start : span.end] for span in chunk_document(document, HashEmbedder(), 256)]
+    assert texts == ["T\n\nOne.", "Two."]

@@ -57,7 +57,7 @@ class Workplace:
             return list(engine.search(Query(text, mode=mode, filters=wanted)).hits)
 
     def found(self, text: str, **filters: str) -> list[str]:
-        return [hit.chunk.doc_id for hit in self.hits(text, **filters)]
+        return [hit.chunk.doc_id for hit in self.hits(text, "bm25", **filters)]
 
 
 def counts(report: IngestReport) -> tuple[int, int, int, int]:
@@ -324,9 +324,16 @@ def test_missing_path_is_refused(place: Workplace) -> None:
     assert caught.value.code == "not_found"
 
 
-def test_refused_first_ingest_leaves_no_collection(place: Workplace) -> None:
+def test_path_that_does_not_exist_makes_no_data_directory(place: Workplace) -> None:
     with pytest.raises(InputError):
         place.ingest(place.folder / "nowhere")
+    assert not place.settings.data_dir.exists()
+
+
+def test_refused_first_ingest_leaves_no_collection(place: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="nothing to ingest"):
+        place.ingest(tmp_path / "empty")
     with pytest.raises(InputError, match="no collection 'c'"):
         open_store(place.settings.data_dir, "c")
 
@@ -397,7 +404,7 @@ def test_order_in_which_files_come_does_not_matter(place: Workplace, tmp_path: P
 def test_vectors_of_an_interrupted_run_are_kept_and_nothing_else(place: Workplace) -> None:
     class Tiring(CountingEmbedder):
         def embed(self, texts: Sequence[str], role: TextRole = "document") -> Vectors:
-            if len(self.texts) == 150:
+            if len(self.texts) + len(texts) > 150:
                 raise ModelError("out of power")
             return super().embed(texts, role)
 
@@ -416,3 +423,23 @@ def test_measurement_names_the_stages(place: Workplace) -> None:
     stages = [stage.name for stage in place.ingest().measurement.stages]
     assert stages == ["read", "dedup", "embed", "publish"]
     assert [stage.name for stage in place.ingest().measurement.stages] == ["read"]
+
+
+def test_file_ingested_by_itself_is_still_removed_with_its_folder(place: Workplace) -> None:
+    place.ingest()
+    place.ingest(place.folder / "a.md")
+    (place.folder / "a.md").unlink()
+    assert place.ingest().n_removed == 1
+
+
+def test_prefix_is_put_before_the_ids_of_records_too(place: Workplace) -> None:
+    place.records("r.jsonl", ("one", "A record about plums."))
+    place.ingest(prefix="shop")
+    assert place.found("plums") == ["shop/one"]
+
+
+def test_bad_record_is_reported_again_by_the_next_run(place: Workplace) -> None:
+    place.write("r.jsonl", '{"_id": "one", "text": "A record about plums."}\nnonsense\n')
+    assert codes(place.ingest()) == ["bad_record"]
+    report = place.ingest()
+    assert (codes(report), report.published, report.n_embedded) == (["bad_record"], False, 0)

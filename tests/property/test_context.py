@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag.context import pack
-from rag.evidence import score_sentences
 from rag.text import normalise
 from rag.tokens import SHIPPED_NAME, TokenCounter, open_counter
 from rag.types import Candidate, Chunk, ContextStyle, Source
@@ -106,13 +105,17 @@ def test_same_arguments_give_the_same_context(
     assert pack(question, candidates, budget, style, counter) == pack(question, candidates, budget, style, counter)
 
 
-@given(candidates=candidate_lists())
+@given(passages=st.lists(st.lists(st.sampled_from(SENTENCES[:3]), min_size=1, max_size=5), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_sentences_that_say_the_same_are_packed_once(candidates: list[Candidate]) -> None:
-    text = pack("bridge 1932 boats", candidates, 100_000, "sentences", open_counter(SHIPPED_NAME)).text
-    kept = {s.text for s in score_sentences("bridge 1932 boats", candidates) if s.coverage > 0}
-    for sentence in ("The bridge opened in 1932.", "Boats pass below the bridge!"):
-        assert text.count(sentence) <= 1 or sum(sentence in other for other in kept) > 1
+def test_sentences_that_say_the_same_are_packed_once(passages: list[list[str]]) -> None:
+    found = []
+    for rank, sentences in enumerate(passages):
+        body = "\n\n".join(sentences)
+        source = Source("a.txt", "", (), None, 1, 0, len(body), None, {})
+        found.append(Candidate(Chunk(f"d{rank}#1", f"d{rank}", body, 9, source), 0.9, 1.0, 0.9))
+    text = pack("bridge 1932 boats", found, 1000, "sentences", open_counter(SHIPPED_NAME)).text
+    for sentence in SENTENCES[:3]:
+        assert text.count(sentence) == (1 if any(sentence in sentences for sentences in passages) else 0)
 
 
 @given(candidates=candidate_lists().filter(bool), style=styles)

@@ -38,15 +38,21 @@ def test_sources_are_apart_and_numbered_in_the_order_of_candidates(counter: Toke
     assert pack("bridge", given, 64, "passages", counter).text == "[1] The bridge opened.\n\n[2] A bridge closed."
 
 
-def test_sentences_without_a_term_of_the_question_are_left_out_with_a_mark(counter: TokenCounter) -> None:
+def test_what_is_left_out_leaves_a_mark(counter: TokenCounter) -> None:
     given = [candidate("a", "The bridge opened. Boats pass. The bridge is grey.")]
-    assert pack("bridge", given, 64, "sentences", counter).text == "[1] The bridge opened. … The bridge is grey."
+    wanted = "[1] The bridge opened. … The bridge is grey."
+    assert pack("bridge", given, counter.count(wanted), "sentences", counter).text == wanted
 
 
 def test_neighbouring_sentences_are_one_citation(counter: TokenCounter) -> None:
     given = [candidate("a", "The bridge opened.  The bridge is grey.\nBoats pass.")]
-    (citation,) = pack("bridge", given, 64, "sentences", counter).citations
+    (citation,) = pack("bridge", given, counter.count("[1] The bridge opened. The bridge is grey."), "sentences", counter).citations
     assert citation.quote == "The bridge opened.  The bridge is grey."
+
+
+def test_sentence_without_a_term_of_the_question_is_left_out_when_its_passage_is_far_behind(counter: TokenCounter) -> None:
+    given = [candidate("a", "The bridge opened."), candidate("b", "Boats pass. A bridge closed.", score=0.6)]
+    assert "Boats" not in pack("bridge", given, 64, "sentences", counter).text
 
 
 def test_passages_are_whole(counter: TokenCounter) -> None:

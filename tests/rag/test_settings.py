@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import FrozenInstanceError
+from dataclasses import Field, FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -188,3 +188,15 @@ def test_folder_of_tiktoken_is_taken_from_its_own_variable_unless_set(monkeypatc
 def test_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         load_settings().collection = "other"  # type: ignore[misc]
+
+
+def test_every_setting_is_documented_with_its_variable() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    keys = [f"{section.name}.{inner.name}" for section in fields(Settings) for inner in _inner(section.name)]
+    keys += [section.name for section in fields(Settings) if not _inner(section.name)]
+    assert [key for key in keys if f"`{key}`" not in page or f"`RAG_{key.upper().replace('.', '_')}`" not in page] == []
+
+
+def _inner(section: str) -> tuple[Field[object], ...]:
+    value = getattr(Settings(), section)
+    return fields(value) if is_dataclass(value) else ()
