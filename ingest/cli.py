@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.pipeline import IngestReport, IngestRequest, ingest
-from rag.console import Parser, line, show_cost
+from rag.console import line, show_cost
 from rag.embed import open_embedder
 from rag.errors import InputError
 from rag.meter import Meter
 from rag.settings import Settings
+from rag.usage import Parser
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
 _PARTLY_FAILED = 3
+_RESERVED = frozenset({"doc_id", "kind"})
 # Failures beyond these are counted; --json has them all.
 _MAX_SHOWN_FAILURES = 20
 # In a log file a line now and then says enough.
@@ -71,7 +73,7 @@ def _parser(settings: Settings) -> Parser:
         "Every command also takes --data-dir DIR, --config FILE and --json.",
         allow_abbrev=False,
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders and files")
+    parser.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="folders and files")
     parser.add_argument("--collection", default=settings.collection, metavar="C", help="(default: %(default)s)")
     parser.add_argument(
         "--include", action="append", default=[], metavar="GLOB", help="take only matching files; may be given more than once"
@@ -84,12 +86,20 @@ def _parser(settings: Settings) -> Parser:
     return parser
 
 
+def _path(text: str) -> Path:
+    if not text:  # what is left of an unset shell variable; Path("") would be the working directory
+        raise InputError("PATH is ''; give the path of a file or folder", code="usage")
+    return Path(text)
+
+
 def _metadata(given: Sequence[str]) -> dict[str, str]:
     metadata = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not key or not equals:
             raise InputError(f"--meta {item!r} is not KEY=VALUE; for example --meta team=support", code="meta")
+        if key in _RESERVED:
+            raise InputError(f"--meta {item!r} names {key!r}, which every document has already; use another key", code="meta")
         metadata[key] = value
     return metadata
 

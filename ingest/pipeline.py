@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from ingest.chunk import CHUNKER_VERSION, chunk_document
 from ingest.dedup import find_duplicates
 from ingest.read import READER_VERSION, Failure, read
+from ingest.report import IngestReport, IngestRequest, Progress
 from ingest.walk import FoundFile, walk
 from rag.embed import Embedder
 from rag.errors import InputError
@@ -29,80 +29,13 @@ from rag.meter import Meter
 from rag.settings import IngestSettings, Settings
 from rag.store.catalog import Catalog, CollectionRow, SourceRow
 from rag.store.snapshot import collect, publish, writer_lock
-from rag.types import Document, Measurement, Metadata
+from rag.types import Document
 
-# Texts embedded between two commits of their vectors: what a crash can cost at most is some seconds of one core.
-_EMBED_BATCH = 128
-# Texts a call: threads share the batch, and a server gets more than one text a request.
+__all__ = ["IngestReport", "IngestRequest", "Progress", "check_collection_name", "chunk_limit", "ingest"]
+
+# Texts a call. After one call of every thread the vectors are committed: a crash costs a second of work, and a server gets more than
+# one text a request.
 _EMBED_CALL = 16
-
-
-@dataclass(frozen=True, slots=True)
-class IngestRequest:
-    """What to ingest.
-
-    Attributes:
-        paths: Folders and files.
-        collection: Where to.
-        include: Globs in the manner of .gitignore; when given, only matching files are taken.
-        exclude: Globs of files to leave out.
-        prefix: Put before every document id, as ``prefix/``.
-        metadata: Added to every document, over what its source says.
-    """
-
-    paths: tuple[Path, ...]
-    collection: str
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    prefix: str = ""
-    metadata: Metadata = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What an ingest run did.
-
-    Attributes:
-        collection: Where to.
-        version: The version that is current now.
-        published: Whether this run made it.
-        n_added: New documents.
-        n_updated: Documents that differ from the version before.
-        n_unchanged: Documents that do not.
-        n_removed: Documents whose file or record is gone.
-        failed: What could not be read, in the order of the walk.
-        n_chunks: Chunks of the version, collapsed duplicates included.
-        n_duplicates: Chunks that another one stands for.
-        n_parsed: Files that were read and cut.
-        n_embedded: Texts that were embedded in this run.
-        measurement: What it cost.
-    """
-
-    collection: str
-    version: int
-    published: bool
-    n_added: int
-    n_updated: int
-    n_unchanged: int
-    n_removed: int
-    failed: tuple[Failure, ...]
-    n_chunks: int
-    n_duplicates: int
-    n_parsed: int
-    n_embedded: int
-    measurement: Measurement
-
-
-class Progress(Protocol):
-    """Told what goes on; the command line draws it."""
-
-    def begin(self, stage: str, total: int | None) -> None:
-        """A stage begins; total steps if known."""
-        ...
-
-    def advance(self, steps: int = 1) -> None:
-        """Steps of the stage are done."""
-        ...
 
 
 @dataclass(slots=True)
@@ -227,6 +160,11 @@ class _Run:
     def read_files(self, found: Sequence[FoundFile | Failure], progress: Progress) -> None:
         """Read what is new or changed, and end what is gone."""
         known = self.catalog.sources(self.request.collection, self.before.version)
+        if self.request.include and not any(isinstance(item, FoundFile) for item in found):
+            raise InputError(
+                f"--include {', '.join(self.request.include)} matches no file; write globs as in .gitignore, for example '*.md'",
+                code="bad_glob",
+            )
         progress.begin("read", len(found))
         seen: set[str] = set()
         for item in found:
@@ -402,14 +340,15 @@ class _Run:
         missing = table.missing(view.digests(without=collapsed))
         n_missing = len(missing)
         progress.begin("embed", n_missing)
-        with ThreadPoolExecutor(self.settings.workers or os.cpu_count() or 1) as pool:
+        n_workers = self.settings.workers or os.cpu_count() or 1
+        with ThreadPoolExecutor(n_workers) as pool:
             batch: dict[bytes, str] = {}
             for chunk in view.live_chunks():
                 if chunk.digest not in missing:
                     continue
                 missing.discard(chunk.digest)
                 batch[chunk.digest] = chunk.indexed_text
-                if len(batch) == _EMBED_BATCH or not missing:
+                if len(batch) == n_workers * _EMBED_CALL or not missing:
                     texts = list(batch.values())
                     parts = [texts[at : at + _EMBED_CALL] for at in range(0, len(texts), _EMBED_CALL)]
                     vectors = np.concatenate(list(pool.map(self.embedder.embed, parts)))

@@ -85,7 +85,10 @@ def walk(
     for path in paths:
         if not os.path.exists(path):
             link = "is a link to nothing" if os.path.islink(path) else "does not exist or may not be seen"
-            raise InputError(f"{_shown(path)} {link}; give the path of a file or folder", code="not_found")
+            raise InputError(
+                f"{_shown(path)} {link}; give a path that does; to remove what was read there, ingest the folder above it",
+                code="not_found",
+            )
     front = prefix.strip("/") + "/" if prefix.strip("/") else ""
     return _walk(paths, _spec(include, "include"), _spec(exclude, "exclude"), front)
 

@@ -11,9 +11,9 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from rag import __version__
-from rag.console import Parser
 from rag.errors import InputError, RagError
 from rag.settings import Settings, load_settings
+from rag.usage import Parser
 
 Command = Callable[[Sequence[str], Settings, bool], int]
 
@@ -55,13 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         _report(
-            "interrupted; what was published stays, and texts embedded so far are not embedded again",
+            "interrupted; what was published stays, and texts embedded until a moment ago are not embedded again",
             "interrupted",
             as_json=as_json,
         )
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has left, as in `rag search ... | head`
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        what = error.filename or "standard output"
+        _report(f"{what} cannot be read or written: {error.strerror}; check the disk and permissions", "io", as_json=False)
         return 1
     except Exception as error:  # noqa: BLE001 - the process border: say that it is our fault, and where
         place = traceback.extract_tb(error.__traceback__)[-1]

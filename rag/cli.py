@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from rag.console import Parser, line, show_answer, show_context, show_search
+from rag.console import line, one_line, show_answer, show_context, show_search
 from rag.engine import Engine, open_engine
 from rag.errors import InputError, RagError
 from rag.meter import Meter
 from rag.settings import Settings
 from rag.tokens import open_counter
 from rag.types import Answer, ContextResult, Filters, Query, SearchResult
+from rag.usage import Parser
 from rag.wire import Json, answer_json, context_json, search_json
 
 _PARTLY_FAILED = 3
@@ -28,7 +29,7 @@ _SHARED_HELP = "Every command also takes --data-dir DIR, --config FILE and --jso
 class _Question:
     """One line of a batch file."""
 
-    question_id: str
+    question_id: str | int | None
     text: str
 
 
@@ -116,7 +117,7 @@ def status(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
             f"({row.n_duplicates} collapsed), {row.n_bytes / 1e6:.1f} MB of indexes, embedder {row.embedder}"
         )
         for document in collection_documents(settings.data_dir, row.name) if options.documents else []:
-            line(f"  {document.doc_id}  {document.kind}, {document.n_chars} characters, {document.n_chunks} chunks")
+            line(f"  {one_line(document.doc_id)}  {document.kind}, {document.n_chars} characters, {document.n_chunks} chunks")
     if not found:
         line("no collections yet; 'rag ingest FOLDER' makes one")
     return 0
@@ -240,8 +241,9 @@ def _question(raw: bytes, place: str) -> _Question | RagError:
     except (ValueError, AttributeError, KeyError, RecursionError):
         question_id = question = None
     if not isinstance(question_id, str | int) or not isinstance(question, str):
-        return InputError(f"{place} is not an object with _id (or id) and text: {raw.strip()[:80]!r}", code="bad_record")
-    return _Question(str(question_id), question)
+        shown = raw.strip()[:80].decode("utf-8", "replace")
+        return InputError(f"{place} is not an object with _id (or id) and text: {shown}; correct that line", code="bad_record")
+    return _Question(question_id, question)
 
 
 def _print_json(value: Json) -> None:

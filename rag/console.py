@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
 
-from rag.errors import InputError
 from rag.types import Answer, Citation, ContextResult, Measurement, SearchResult
 
 # A passage in a list of hits is a reminder, not the text.
@@ -74,8 +71,13 @@ def _show_sources(citations: Iterable[Citation]) -> None:
 
 def where(uri: str, source_line: int | None, page: int | None, headings: tuple[str, ...]) -> str:
     """A place in a document, as people write it."""
-    place = uri + (f":{source_line}" if source_line is not None else "") + (f", page {page}" if page is not None else "")
+    place = one_line(uri) + (f":{source_line}" if source_line is not None else "") + (f", page {page}" if page is not None else "")
     return place + (f" ({' > '.join(headings)})" if headings else "")
+
+
+def one_line(text: str) -> str:
+    """A name on one line, whatever characters somebody put into it."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def shortened(text: str) -> str:
@@ -113,18 +115,3 @@ def _styled(text: str, style: str, rest: str) -> None:
 
 def _harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are told like every other error, on one line or as JSON."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the arguments.
-
-        Args:
-            message: What is wrong with them.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(f"{message}; see '{self.prog} --help'", code="usage")

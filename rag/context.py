@@ -172,7 +172,9 @@ def _first_words(
 
 
 def _header(candidate: Candidate) -> str:
-    return context_line(candidate.chunk.source.title, candidate.chunk.source.headings)
+    """Title and headings; a title that is the first line of the text, as of a plain file, is not said twice."""
+    source = candidate.chunk.source
+    return context_line("" if candidate.chunk.text.startswith(source.title) else source.title, source.headings)
 
 
 def _quote(candidate: Candidate, piece: _Piece) -> str:

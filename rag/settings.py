@@ -266,7 +266,7 @@ def _converted(value: object, kind: object) -> object | None:
     if kind is str:
         return value if isinstance(value, str) else None
     if kind is Path:
-        return Path(value).expanduser() if isinstance(value, str | Path) and str(value) else None
+        return Path(value).expanduser() if isinstance(value, str | Path) and str(value) and "\0" not in str(value) else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

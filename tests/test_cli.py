@@ -314,7 +314,7 @@ def test_batch_answers_the_good_lines_and_reports_the_bad_ones(rag: Command, tmp
     )
     outcome = rag("ask", "--batch", path)
     assert outcome.status == 3
-    assert [line["_id"] for line in outcome.lines] == ["a", None, "7", None, None, None, None, "e", "f", None]
+    assert [line["_id"] for line in outcome.lines] == ["a", None, 7, None, None, None, None, "e", "f", None]
     codes = [line["error"]["code"] if "error" in line else "" for line in outcome.lines]
     bad = "bad_record"
     assert codes == ["", bad, "", bad, bad, bad, bad, "query_empty", "", bad]
@@ -505,3 +505,33 @@ def test_control_characters_are_not_passed_to_a_terminal(collection: Path, tmp_p
     assert "31m" in shown
     assert "\x9b" not in shown
     assert "\u202e" not in shown
+
+
+def test_emptied_catalog_beside_snapshots_is_not_taken_for_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rag = Command(tmp_path / "data", capsys)
+    (tmp_path / "new.md").write_text("A new note.")
+    assert rag("ingest", tmp_path / "new.md").status == 0
+    (rag.data_dir / "catalog.sqlite").write_bytes(b"")
+    for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
+        (rag.data_dir / name).unlink(missing_ok=True)
+    status, code, message = rag.refused("ingest", tmp_path / "new.md")
+    assert (status, code) == (1, "catalog")
+    assert "restore it from a backup" in message
+
+
+def test_empty_path_is_not_the_working_directory(rag: Command) -> None:
+    assert rag.refused("ingest", "")[:2] == (2, "usage")
+
+
+def test_include_that_matches_nothing_removes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rag = Command(tmp_path / "data", capsys)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("A note.")
+    assert rag("ingest", tmp_path / "notes").status == 0
+    assert rag.refused("ingest", tmp_path / "notes", "--include", "*.nothing")[:2] == (2, "bad_glob")
+    assert "a.md" in rag("status", "--documents").out
+
+
+@pytest.mark.parametrize("key", ["kind", "doc_id"])
+def test_metadata_that_every_document_has_cannot_be_set(rag: Command, tmp_path: Path, key: str) -> None:
+    assert rag.refused("ingest", tmp_path, "--meta", f"{key}=x")[:2] == (2, "meta")

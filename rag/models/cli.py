@@ -12,6 +12,7 @@ from pathlib import Path
 from rag.errors import RagError
 from rag.models.registry import Model, find_model, list_models, verify_model
 from rag.settings import Settings
+from rag.usage import Parser
 
 
 def main(argv: Sequence[str], settings: Settings) -> int:
@@ -26,7 +27,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     """
     try:
         arguments = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has printed help (0) or what is wrong (2)
+    except SystemExit as stop:  # argparse has printed help
         return int(stop.code or 0)
     models_dir = settings.data_dir / "models"
     match arguments.command:
@@ -39,8 +40,13 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rag models", description="Embedding models on this machine; nothing is downloaded.")
+def _parser() -> Parser:
+    parser = Parser(
+        prog="rag models",
+        description="Embedding models on this machine; nothing is downloaded.",
+        epilog="Every command also takes --data-dir DIR, --config FILE and --json.",
+        allow_abbrev=False,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|add|verify")
     listing = commands.add_parser("list", help="models that the setting embedder.model can name")
     verify = commands.add_parser("verify", help="check hashes and canonical vectors")

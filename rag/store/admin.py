@@ -112,6 +112,8 @@ def _repaired(catalog: Catalog, data_dir: Path, name: str, *, force: bool) -> Re
     try:
         verify(folder_of(data_dir, name, row.version))
     except SnapshotError as error:
+        if error.code == "newer_format":
+            return RepairOutcome(name, row.version, "failed", str(error))
         reason = str(error).removesuffix("; run 'rag repair'")
     if not reason:
         return RepairOutcome(name, row.version, "whole", "")

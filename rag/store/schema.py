@@ -141,6 +141,13 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     found = db.execute("PRAGMA user_version").fetchone()[0]
     application = db.execute("PRAGMA application_id").fetchone()[0]
     is_empty = db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    if is_empty and create and any((path.parent / "snapshots").glob("*/*")):
+        # A new one here would make what the snapshots were built from look as if it had never been.
+        raise SnapshotError(
+            f"catalog {path} is missing or empty, but there are snapshots beside it; restore it from a backup, "
+            "or ingest again into a new --data-dir",
+            code="catalog",
+        )
     if is_empty and create:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(

@@ -416,7 +416,8 @@ def test_vectors_of_an_interrupted_run_are_kept_and_nothing_else(place: Workplac
     assert place.found("record") == []
     place.embedder = CountingEmbedder()
     report = place.ingest()
-    assert (report.version, report.n_added, report.n_embedded) == (2, 200, 72)
+    assert (report.version, report.n_added) == (2, 200)
+    assert 50 <= report.n_embedded < 200  # what was committed is not embedded again: how much that was depends on the cores
 
 
 def test_measurement_names_the_stages(place: Workplace) -> None:

@@ -69,9 +69,9 @@ def test_name_that_leaves_the_folder_is_refused(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["add"], ["add", "x"], ["list", "--nonsense"]])
-def test_wrong_usage_is_2(settings: Settings, argv: list[str], capsys: CaptureFixture) -> None:
-    assert main(argv, settings) == 2
-    assert "usage: rag models" in capsys.readouterr().err
+def test_wrong_usage_is_refused(settings: Settings, argv: list[str]) -> None:
+    with pytest.raises(InputError, match="see 'rag models"):
+        main(argv, settings)
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["add", "--help"]])
