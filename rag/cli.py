@@ -15,7 +15,6 @@ from rag.engine import Engine, open_engine
 from rag.errors import InputError, RagError
 from rag.meter import Meter
 from rag.settings import Settings
-from rag.tokens import open_counter
 from rag.types import Answer, ContextResult, Filters, Query, SearchResult
 from rag.usage import Parser
 from rag.wire import Json, answer_json, context_json, search_json
@@ -54,6 +53,8 @@ def search(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
 
 def context(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     """Run `rag context`; arguments and result as for `search`."""
+    from rag.tokens import open_counter  # only this command counts for a model of the user's choice
+
     parser = _query_parser("context", "Pack what answers a question into a token budget.", settings)
     parser.add_argument(
         "--max-tokens", type=int, default=settings.context.max_tokens, help="the budget, never exceeded (default: %(default)s)"

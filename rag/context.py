@@ -16,11 +16,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rag.evidence import Sentence, cite, score_sentences
 from rag.text import context_line
-from rag.tokens import TokenCounter
 from rag.types import Candidate, Citation, Context, ContextStyle
+
+if TYPE_CHECKING:
+    from rag.tokens import TokenCounter
 
 # Between spans of one chunk that are not neighbours; one token in the vocabularies at hand.
 _ELLIPSIS = " … "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from rag.meter import Meter
 from rag.settings import Settings
 from rag.store import Store, open_store
 from rag.text import normalise
-from rag.tokens import SHIPPED_NAME, TokenCounter, open_counter
 from rag.types import (
     Answer,
     Candidate,
@@ -35,6 +34,9 @@ from rag.types import (
     TokenCounts,
     Vector,
 )
+
+if TYPE_CHECKING:
+    from rag.tokens import TokenCounter
 
 MAX_K = 1000
 
@@ -157,6 +159,8 @@ class Engine:
     @cached_property
     def _own_tokens(self) -> TokenCounter:
         """Counts the tokens of answers that no language model wrote; loaded when the first one is."""
+        from rag.tokens import SHIPPED_NAME, open_counter  # 20 ms of a cold start that counts nothing
+
         return open_counter(SHIPPED_NAME)
 
     def _candidates(self, query: Query, meter: Meter) -> list[Candidate]:
