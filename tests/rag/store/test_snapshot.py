@@ -266,7 +266,7 @@ def one_file(snapshot: Path, pattern: str) -> Path:
     return found[0]
 
 
-def refused(data_dir: Path, made: Made, damaged: Path) -> None:
+def assert_refused(data_dir: Path, made: Made, damaged: Path) -> None:
     """Opening names the file and the way out, and the way out works."""
     with pytest.raises(SnapshotError) as caught:
         open_store(data_dir, COLLECTION)
@@ -291,28 +291,28 @@ def test_every_kind_of_file_is_damaged_below(made: Made) -> None:
 def test_flipped_bit_is_noticed_and_repaired(data_dir: Path, made: Made, pattern: str) -> None:
     path = one_file(folder(data_dir), pattern)
     flip(path, path.stat().st_size // 2)
-    refused(data_dir, made, path)
+    assert_refused(data_dir, made, path)
 
 
 @pytest.mark.parametrize("pattern", SNAPSHOT_FILES)
 def test_truncated_file_is_noticed_and_repaired(data_dir: Path, made: Made, pattern: str) -> None:
     path = one_file(folder(data_dir), pattern)
     os.truncate(path, path.stat().st_size - 8)
-    refused(data_dir, made, path)
+    assert_refused(data_dir, made, path)
 
 
 @pytest.mark.parametrize("pattern", [ROWS, DENSE, "lexical/meta.json"])
 def test_missing_file_is_noticed_and_repaired(data_dir: Path, made: Made, pattern: str) -> None:
     path = one_file(folder(data_dir), pattern)
     path.unlink()
-    refused(data_dir, made, path)
+    assert_refused(data_dir, made, path)
 
 
 @pytest.mark.parametrize("pattern", [ROWS, DENSE, MANIFEST])
 def test_empty_file_is_noticed_and_repaired(data_dir: Path, made: Made, pattern: str) -> None:
     path = one_file(folder(data_dir), pattern)
     os.truncate(path, 0)
-    refused(data_dir, made, path)
+    assert_refused(data_dir, made, path)
 
 
 def test_swapped_files_are_noticed_and_repaired(data_dir: Path, made: Made) -> None:
@@ -320,17 +320,17 @@ def test_swapped_files_are_noticed_and_repaired(data_dir: Path, made: Made) -> N
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    refused(data_dir, made, other)
+    assert_refused(data_dir, made, other)
 
 
 def test_missing_snapshot_is_noticed_and_repaired(data_dir: Path, made: Made) -> None:
     shutil.rmtree(folder(data_dir))
-    refused(data_dir, made, folder(data_dir))
+    assert_refused(data_dir, made, folder(data_dir))
 
 
 def test_missing_manifest_is_noticed_and_repaired(data_dir: Path, made: Made) -> None:
     (folder(data_dir) / MANIFEST).unlink()
-    refused(data_dir, made, folder(data_dir))
+    assert_refused(data_dir, made, folder(data_dir))
 
 
 def test_snapshot_of_another_version_in_its_place_is_noticed(data_dir: Path, docs: Path) -> None:
@@ -365,7 +365,7 @@ def test_no_flipped_bit_of_the_manifest_changes_what_it_says(data_dir: Path) -> 
 def test_manifest_that_is_something_else_is_damage(data_dir: Path, made: Made, text: str) -> None:
     path = folder(data_dir) / MANIFEST
     path.write_text(text)
-    refused(data_dir, made, path)
+    assert_refused(data_dir, made, path)
 
 
 def test_newer_snapshot_format_is_refused_with_the_way_out(data_dir: Path) -> None:
