@@ -17,10 +17,11 @@ from tempfile import TemporaryDirectory
 
 from bench.corpora import Corpus, ingest_files
 from eval.datasets import Dataset
-from rag.models.registry import GRAPH_NAME, SHIPPED_DIR, SHIPPED_NAME, TOKENIZER_NAME
+from rag.models.registry import GRAPH_NAME, SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelSession, ModelTokenizer
 from rag.settings import Settings
 from rag.text import indexed_text, normalise
+from rag.tokens import SHIPPED_NAME
 from rag.types import Query, SearchMode
 
 # CPU ms of one int8 forward pass where the bars come from: 184 tokens, and a query of 15.5 (facts: embed_index).

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from bench.corpora import Corpus
 from eval.retrieval import evaluate, ndcg_at_k
-from rag.models.registry import SHIPPED_DIR, SHIPPED_NAME, TOKENIZER_NAME
+from rag.models.registry import SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelSession, ModelTokenizer
 from rag.store.view import LiveChunk
+from rag.tokens import SHIPPED_NAME
 from rag.types import Query, SearchMode, Vectors
 
 _N_CHUNKS = 300

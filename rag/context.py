@@ -45,7 +45,6 @@ class _Piece:
     rank: int
     start: int
     end: int
-    coverage: float
 
 
 def pack(question: str, candidates: Sequence[Candidate], max_tokens: int, style: ContextStyle, counter: TokenCounter) -> Context:
@@ -67,7 +66,7 @@ def pack(question: str, candidates: Sequence[Candidate], max_tokens: int, style:
     """
     sentences = score_sentences(question, candidates)
     if style == "passages":
-        pieces = [_Piece(i, c.chunk.source.start_char, c.chunk.source.end_char, 1.0) for i, c in enumerate(candidates)]
+        pieces = [_Piece(i, c.chunk.source.start_char, c.chunk.source.end_char) for i, c in enumerate(candidates)]
     else:
         pieces = [_piece(s) for s in sentences if s.score >= _MIN_SCORE]
     chosen = _choose(candidates, pieces, max_tokens, counter)
@@ -86,7 +85,7 @@ def pack(question: str, candidates: Sequence[Candidate], max_tokens: int, style:
 
 
 def _piece(sentence: Sentence) -> _Piece:
-    return _Piece(sentence.rank, sentence.start, sentence.end, sentence.coverage)
+    return _Piece(sentence.rank, sentence.start, sentence.end)
 
 
 def _choose(candidates: Sequence[Candidate], pieces: Sequence[_Piece], max_tokens: int, counter: TokenCounter) -> list[_Piece]:

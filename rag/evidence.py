@@ -30,7 +30,7 @@ _SAME_TERMS = 0.9
 # They ask; what answers them does not repeat them. Without them the area under the curve of `confidence` on XQuAD is 0.945 instead of
 # 0.942, and questions in the words of a small collection are no longer taken for unanswerable.
 _QUESTION_WORDS = "how what why when who whom whose which where do does did"
-_LIST_MARK = re.compile(r"(?:[-*+•>]|\d{1,3}[.)])\s+(?=\S)")
+_LEADING_MARK = re.compile(r"(?:[-*+•>]|\d{1,3}[.)]|#{1,6})\s+(?=\S)")
 _FACT = re.compile(r"\d+|\b(?:no|not|nor|never|none|neither|cannot|without)\b|n['’]t\b")
 
 
@@ -86,14 +86,14 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
 
     Returns:
         Best first; equal scores by rank, then by place. Of sentences that say the same, only the best is there. Headings are not
-        sentences, and the mark of a list item is not part of one.
+        sentences, and the mark of a list item or heading is not part of one.
     """
     wanted = question_terms(question)
     pieces = []
     for rank, candidate in enumerate(candidates):
         text, offset = candidate.chunk.text, candidate.chunk.source.start_char
         for place, (start, end) in enumerate(sentence_spans(text)):
-            start += _list_mark_length(text, start, end)
+            start += _leading_mark_length(text, start, end)
             sentence = text[start:end]
             if " ".join(sentence.split()) not in candidate.chunk.source.headings:
                 pieces.append((rank, place, offset + start, offset + end, sentence, frozenset(analyse(sentence))))
@@ -107,8 +107,8 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
     return _without_repeats(sentences)
 
 
-def _list_mark_length(text: str, start: int, end: int) -> int:
-    mark = _LIST_MARK.match(text, start, end)
+def _leading_mark_length(text: str, start: int, end: int) -> int:
+    mark = _LEADING_MARK.match(text, start, end)
     return mark.end() - start if mark else 0
 
 

@@ -24,9 +24,10 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from rag.errors import ConfigError, ModelError
-from rag.models.registry import SHIPPED_DIR, SHIPPED_NAME, TOKENIZER_NAME
+from rag.models.registry import SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelTokenizer
 from rag.settings import EmbedderSettings
+from rag.tokens import SHIPPED_NAME
 from rag.types import TextRole, Vectors
 
 # text-embeddings-inference refuses more than 32 texts a request by default; hosted services take more, and gain little from it.

@@ -20,7 +20,6 @@ from rag.models.card import CARD_NAME, ModelCard, read_card
 from rag.models.session import ModelSession, ModelTokenizer
 
 SHIPPED_DIR = Path(__file__).parent
-SHIPPED_NAME = "all-minilm-l6-v2-int8"
 GRAPH_NAME = "model.onnx"
 TOKENIZER_NAME = "tokenizer.json"
 # One folder name on every file system: no separator, no leading dot, nothing that a shell or Windows treats specially.

@@ -327,3 +327,4 @@ def test_store_can_be_closed_twice(library: Library) -> None:
     for store in (library.naive, open_store(library.data_dir, COLLECTION)):
         store.close()
         store.close()
+        assert store.version == 1  # it still says what it was

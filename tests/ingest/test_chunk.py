@@ -148,7 +148,8 @@ def test_tokenizer_that_undercounts_parts_cuts_rows_apart_and_not_in_two() -> No
 @pytest.mark.parametrize("title", ["한국어한국어한국 " * 20, "中文" * 100, "é" * 200])
 def test_title_in_any_script_leaves_room_for_text(title: str) -> None:
     from rag.embed.onnx import OnnxEmbedder
-    from rag.models.registry import SHIPPED_NAME, find_model
+    from rag.models.registry import find_model
+    from rag.tokens import SHIPPED_NAME
 
     shipped = OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder")))
     document = Document("d", "d", title, "한국어 문장입니다. " * 60, (Section(0, 10 * 60),))

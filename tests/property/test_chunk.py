@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ingest.chunk import Tokenizer, chunk_document
 from rag.embed.onnx import OnnxEmbedder
-from rag.models.registry import SHIPPED_NAME, find_model
+from rag.models.registry import find_model
 from rag.text import indexed_text, normalise, sentence_spans
+from rag.tokens import SHIPPED_NAME
 from rag.types import Document, Section, SectionKind, Span
 
 MAX_TOKENS = {"shipped": 128, "nasty": 640}

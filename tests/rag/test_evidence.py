@@ -136,3 +136,10 @@ def test_citation_quotes_the_span_and_says_where_it_lies() -> None:
 
 def test_citation_of_a_source_without_lines_has_none() -> None:
     assert cite(candidate("Only.", line=None), 1, 0, 5, at=0, length=5).source.line is None
+
+
+def test_heading_is_no_sentence_even_with_its_mark() -> None:
+    text = "Lease\n\n## Term\n\nThe lease ends in 2027."
+    source = Source("a.md", "Lease", ("Lease", "Term"), None, 1, 0, len(text), None, {})
+    found = score_sentences("when does the lease end", [Candidate(Chunk("a#1", "a", text, 20, source), 0.8, 1.0, 0.8)])
+    assert [sentence.text for sentence in found] == ["The lease ends in 2027."]

@@ -10,8 +10,9 @@ import pytest
 from rag.errors import InputError
 from rag.models.card import CARD_NAME, write_card
 from rag.models.cli import main
-from rag.models.registry import SHIPPED_NAME, find_model
+from rag.models.registry import find_model
 from rag.settings import Settings
+from rag.tokens import SHIPPED_NAME
 
 CaptureFixture = pytest.CaptureFixture[str]
 

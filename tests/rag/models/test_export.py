@@ -12,8 +12,9 @@ import pytest
 from rag.embed.onnx import OnnxEmbedder
 from rag.errors import InputError, MissingExtraError, ModelError
 from rag.models.export import AddOptions, add_model, quantise_word_table
-from rag.models.registry import SHIPPED_NAME, find_model, verify_model
+from rag.models.registry import find_model, verify_model
 from rag.models.source import find_source
+from rag.tokens import SHIPPED_NAME
 
 HAS_EXTRA = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "sentence_transformers"))
 needs_extra = pytest.mark.skipif(not HAS_EXTRA, reason="the extra [export] is not installed: make setup-export")

@@ -9,7 +9,8 @@ import pytest
 
 from rag.errors import InputError, ModelError
 from rag.models.card import CARD_NAME, read_card, write_card
-from rag.models.registry import SHIPPED_NAME, Model, find_model, list_models, sha256_of, verify_model
+from rag.models.registry import Model, find_model, list_models, sha256_of, verify_model
+from rag.tokens import SHIPPED_NAME
 
 LIMIT_BYTES = 25_000_000
 

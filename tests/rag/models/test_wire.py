@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag.errors import ModelError
-from rag.models.registry import SHIPPED_NAME, find_model
+from rag.models.registry import find_model
 from rag.models.session import ModelSession
 from rag.models.wire import has_external_data
+from rag.tokens import SHIPPED_NAME
 
 
 def field(number: int, content: bytes | int) -> bytes:
