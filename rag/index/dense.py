@@ -119,8 +119,9 @@ class DenseIndex:
             n_asked = min(2 * n_asked, n)
             scores, rows = index.search(query, n_asked, params=parameters)
         found = rows[0] >= 0
-        order = np.lexsort((rows[0][found], -scores[0][found]))[:k]
-        return Scored(rows[0][found][order], scores[0][found][order])
+        rows_found, values = rows[0][found], np.clip(scores[0][found], -1.0, 1.0)  # as in `score`
+        order = np.lexsort((rows_found, -values))[:k]
+        return Scored(rows_found[order], values[order])
 
     def score(self, vector: Vector, rows: Rows) -> Scores:
         """Cosine of given rows by their 8-bit codes; float32 of the shape of ``rows``."""
