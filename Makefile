@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock setup-export bench clean
+.PHONY: help setup run test check lock setup-export bench bench-energy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ setup-export: setup ## add what `rag models add` needs (torch first, so that no 
 
 bench: setup ## retrieval quality and cost on SciFact and XQuAD, written to bench/results/
 	$(BIN)/python -P -m bench.retrieval
+
+bench-energy: setup ## the meter against the truth, written to bench/results/
+	$(BIN)/python -P -m bench.energy
 
 clean: ## remove the environment and the sample collection
 	rm -rf $(VENV) ragwatt-data .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,8 +15,13 @@ from rag.console import line, show_cost
 from rag.embed import open_embedder
 from rag.errors import InputError
 from rag.meter import Meter
+from rag.power import open_power
+from rag.power.defer import Deferred, add_defer_options, parse_deferral, saved_carbon, wait
+from rag.power.figure import said
 from rag.settings import Settings
+from rag.types import Figure
 from rag.usage import Parser
+from rag.wire import Json, figure_json, measurement_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -50,7 +55,9 @@ def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
         prefix=options.prefix,
         metadata=_metadata(options.meta),
     )
-    meter = Meter(from_process_start=True)
+    deferral = parse_deferral(options, time.time())
+    deferred = wait(deferral, time.time, time.sleep, _tell) if deferral else None
+    meter = Meter(power=open_power(settings.energy, settings.data_dir, sci_unit="g/run"), from_process_start=True)
     embedder = open_embedder(settings.embedder, settings.data_dir / "models")
     progress = _BarProgress() if sys.stderr.isatty() else _LineProgress()
     try:
@@ -58,10 +65,36 @@ def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     finally:
         progress.close()
     if as_json:
-        sys.stdout.write(json.dumps(asdict(report), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(_report_json(report, deferred), ensure_ascii=False) + "\n")
     else:
         _show(report)
+        _show_saving(report, deferred)
     return _PARTLY_FAILED if report.failed else 0
+
+
+def _report_json(report: IngestReport, deferred: Deferred | None) -> Json:
+    """The report; ``deferred`` is null when no deferral was asked for."""
+    shown = asdict(report) | {"measurement": measurement_json(report.measurement), "deferred": None}
+    if deferred is not None:
+        saved = _saved(report, deferred)
+        shown["deferred"] = asdict(deferred) | {"saved_g": figure_json(saved) if saved else None}
+    return shown
+
+
+def _saved(report: IngestReport, deferred: Deferred) -> Figure | None:
+    energy = report.measurement.energy
+    return saved_carbon(energy.total, deferred) if energy else None
+
+
+def _show_saving(report: IngestReport, deferred: Deferred | None) -> None:
+    if deferred is not None:
+        saved = _saved(report, deferred)
+        counted = f"; saved against a start at once, by the forecast: {said(saved)} CO2e" if saved and saved.value else ""
+        line(f"started {deferred.started_at} after {deferred.waited_s:.0f} s of waiting: {deferred.reason}{counted}")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def _parser(settings: Settings) -> Parser:
@@ -83,6 +116,7 @@ def _parser(settings: Settings) -> Parser:
     )
     parser.add_argument("--meta", action="append", default=[], metavar="KEY=VALUE", help="metadata for every document of this run")
     parser.add_argument("--prefix", default="", metavar="NAME", help="put NAME/ before every document id, to keep folders apart")
+    add_defer_options(parser)
     return parser
 
 

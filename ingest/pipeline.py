@@ -308,6 +308,8 @@ class _Run:
                 self.catalog.put_duplicates(collection, self.next_version, duplicates)
             with meter.stage("embed"):
                 n_embedded = self._embed_missing({row.chunk_no for row in duplicates}, progress)
+            if n_embedded and self.embedder.is_remote:
+                meter.remote(None)
             with meter.stage("publish"):
                 progress.begin("publish", None)
                 publish(self.catalog, data_dir, collection, self.next_version, self.embedder.id, self.embedder.dim)

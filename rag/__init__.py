@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rag.engine import Engine, open_engine
-    from rag.errors import ConfigError, InputError, MissingExtraError, ModelError, OverloadedError, RagError, SnapshotError
+    from rag.errors import (
+        ConfigError,
+        InputError,
+        MissingExtraError,
+        ModelError,
+        OverloadedError,
+        PowerError,
+        RagError,
+        SnapshotError,
+    )
     from rag.settings import Settings, load_settings
     from rag.types import Answer, Citation, Query
 
@@ -25,6 +34,7 @@ _HOMES = {
     "MissingExtraError": "rag.errors",
     "ModelError": "rag.errors",
     "OverloadedError": "rag.errors",
+    "PowerError": "rag.errors",
     "Query": "rag.types",
     "RagError": "rag.errors",
     "Settings": "rag.settings",
@@ -41,6 +51,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "OverloadedError",
+    "PowerError",
     "Query",
     "RagError",
     "Settings",

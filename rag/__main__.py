@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "list collections and what they hold",
     "repair": "check the data directory and rebuild what is damaged",
     "models": "list, add or verify embedding models",
+    "energy": "what joules and grams rest on here, and how to make them better",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -113,6 +114,8 @@ def _command(name: str) -> Command:
             from rag.cli import status as command
         case "repair":
             from rag.cli import repair as command
+        case "energy":
+            from rag.energy import main as command
         case _:
             raise InputError(f"unknown command {name!r}; allowed: {', '.join(COMMANDS)}; see 'rag --help'", code="command")
     return command

@@ -14,6 +14,7 @@ from rag.console import line, one_line, show_answer, show_context, show_search
 from rag.engine import Engine, open_engine
 from rag.errors import InputError, RagError
 from rag.meter import Meter
+from rag.power import Power, open_power
 from rag.settings import Settings
 from rag.types import Answer, ContextResult, Filters, Query, SearchResult
 from rag.usage import Parser
@@ -191,12 +192,13 @@ def _filters(given: Sequence[str]) -> Filters:
 def _answer_all(options: argparse.Namespace, settings: Settings, as_json: bool, verb: _Verb[_Result]) -> int:
     if (options.query is None) == (options.batch is None):
         raise InputError("give either a QUERY or --batch FILE", code="usage")
-    meter = Meter(from_process_start=True)
+    power = open_power(settings.energy, settings.data_dir)
+    meter = Meter(power=power, from_process_start=True)
     with meter.stage("open"):
-        engine = open_engine(settings, options.collection)
+        engine = open_engine(settings, options.collection, power)
     with engine:
         if options.batch is not None:
-            return _run_batch(engine, options.batch, verb)
+            return _run_batch(engine, power, options.batch, verb)
         result = verb.run(engine, options.query, meter)
         if as_json:
             _print_json(verb.as_json(result))
@@ -205,7 +207,7 @@ def _answer_all(options: argparse.Namespace, settings: Settings, as_json: bool, 
     return 0
 
 
-def _run_batch(engine: Engine, path: str, verb: _Verb[_Result]) -> int:
+def _run_batch(engine: Engine, power: Power, path: str, verb: _Verb[_Result]) -> int:
     """One JSON line a question, in order; a question that fails gets a line with its error, and the rest goes on."""
     n_failed = 0
     for item in _questions(path):
@@ -213,7 +215,7 @@ def _run_batch(engine: Engine, path: str, verb: _Verb[_Result]) -> int:
             outcome: Json = {"_id": None, "error": {"code": item.code, "message": str(item)}}
         else:
             try:
-                outcome = {"_id": item.question_id} | verb.as_json(verb.run(engine, item.text, Meter()))
+                outcome = {"_id": item.question_id} | verb.as_json(verb.run(engine, item.text, Meter(power=power)))
             except InputError as error:
                 outcome = {"_id": item.question_id, "error": {"code": error.code, "message": str(error)}}
         n_failed += "error" in outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from rag.power.figure import said
 from rag.types import Answer, Citation, ContextResult, Measurement, SearchResult
 
 # A passage in a list of hits is a reminder, not the text.
@@ -57,9 +58,15 @@ def show_cost(measurement: Measurement) -> None:
     if tokens.context or tokens.completion:
         parts.append(f"{tokens.context + tokens.completion} tokens, {tokens.saved} saved")
     parts.append(f"peak {measurement.peak_rss_bytes / 1e6:.0f} MB")
-    if measurement.not_modelled:
-        parts.append("energy not modelled yet")
+    energy = measurement.energy
+    if energy is not None:
+        parts += [
+            said(energy.total),
+            f"{said(energy.carbon)} CO2e" + (" at the world average" if "region" in energy.assumed else ""),
+        ]
     faint("cost: " + " | ".join(parts))
+    for note in energy.notes if energy else ():
+        faint(f"note: {note}")
 
 
 def _show_sources(citations: Iterable[Citation]) -> None:

@@ -17,6 +17,7 @@ from rag.evidence import confidence
 from rag.fuse import Fused, contenders, fuse, union
 from rag.generate import Generator, open_generator
 from rag.meter import Meter
+from rag.power import Power, open_power
 from rag.settings import Settings
 from rag.store import Store, open_store
 from rag.text import normalise
@@ -49,13 +50,17 @@ class Engine:
         embedder: The embedder that made its vectors; it is not used by queries of mode ``bm25``.
         generator: Writes the answers.
         settings: Weights, limits and budgets.
+        power: Prices what a query used, where the caller brings no meter; None leaves joules unknown.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, generator: Generator, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, embedder: Embedder, generator: Generator, settings: Settings, power: Power | None = None
+    ) -> None:
         self._store = store
         self._embedder = embedder
         self._generator = generator
         self._settings = settings
+        self._power = power
 
     def __enter__(self) -> Engine:
         return self
@@ -82,7 +87,7 @@ class Engine:
             ConfigError: If the collection was embedded by another embedder.
             ModelError: If the embedder fails.
         """
-        meter = meter or Meter()
+        meter = meter or Meter(power=self._power)
         hits = self._candidates(query, meter)
         return SearchResult(tuple(hits), self._store.collection, self._store.version, meter.finish())
 
@@ -106,7 +111,7 @@ class Engine:
         """
         if max_tokens < 16:
             raise InputError(f"max_tokens is {max_tokens}; allowed: 16 or more", code="max_tokens")
-        meter = meter or Meter()
+        meter = meter or Meter(power=self._power)
         hits = self._candidates(query, meter)
         with meter.stage("assemble"):
             packed = pack(query.text, hits, max_tokens, style, counter)
@@ -126,7 +131,7 @@ class Engine:
         Raises:
             InputError: As for `search`.
         """
-        meter = meter or Meter()
+        meter = meter or Meter(power=self._power)
         hits = self._candidates(query, meter)
         with meter.stage("generate"):
             sure = confidence(query.text, hits, self._store.document_frequency, self._store.n_rows)
@@ -216,8 +221,10 @@ class Engine:
                 "set embedder.model to the former, ingest again with the latter, or search with --mode bm25",
                 code="embedder_mismatch",
             )
-        with meter.stage("embed"):
+        with meter.stage("embed", lane=self._embedder.lane):
             vectors = self._embedder.embed([text], "query")
+        if self._embedder.is_remote:
+            meter.remote(None)
         return np.asarray(vectors[0], np.float32)
 
     def _dense(self, vector: Vector, k: int, filters: Filters, meter: Meter) -> Scored:
@@ -240,12 +247,13 @@ class Engine:
         return text
 
 
-def open_engine(settings: Settings, collection: str) -> Engine:
+def open_engine(settings: Settings, collection: str, power: Power | None = None) -> Engine:
     """Open the current version of a collection with the embedder and generator of the settings.
 
     Args:
         settings: Data directory and everything else.
         collection: Name of the collection.
+        power: Prices queries; None opens one by the settings.
 
     Returns:
         An engine, to be closed after use.
@@ -259,7 +267,8 @@ def open_engine(settings: Settings, collection: str) -> Engine:
         store = open_store(settings.data_dir, collection)
         held.callback(store.close)
         embedder = open_embedder(settings.embedder, settings.data_dir / "models")
-        engine = Engine(store, embedder, open_generator(settings.answer), settings)
+        power = power or open_power(settings.energy, settings.data_dir)
+        engine = Engine(store, embedder, open_generator(settings.answer), settings, power)
         held.pop_all()
     return engine
 

@@ -5,6 +5,7 @@
     |- InputError            the caller's argument is outside what is allowed
     |- SnapshotError         stored data is missing, damaged, locked or of a newer format
     |- ModelError            a model is missing, altered or failed to run
+    |- PowerError            a source of watts or grams cannot be used
     |- OverloadedError       too much is asked at once; try again later
     `- MissingExtraError     an optional dependency is not installed
 
@@ -51,6 +52,10 @@ class SnapshotError(RagError):
 
 class ModelError(RagError):
     """A model is missing, altered or failed to run."""
+
+
+class PowerError(RagError):
+    """A source of watts or grams cannot be used: a counter, calibration file or table. The next one is, and the result says so."""
 
 
 class OverloadedError(RagError):

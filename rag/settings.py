@@ -34,6 +34,7 @@ class EmbedderSettings:
         api_key: Sent as a bearer token when not empty; never printed.
         timeout_s: Longest wait for one request to the server.
         max_tokens: Tokens that an ``http`` model reads; an ``onnx`` model's card knows its own.
+        threads: Threads that work on one text of an ``onnx`` model; more answer sooner and cost more CPU seconds.
     """
 
     kind: Literal["onnx", "http"] = "onnx"
@@ -42,6 +43,7 @@ class EmbedderSettings:
     api_key: str = field(default="", repr=False)
     timeout_s: float = 30.0
     max_tokens: int = 256
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,30 @@ class AnswerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergySettings:
+    """How CPU seconds become joules and grams.
+
+    Attributes:
+        region: Country or grid region whose carbon intensity counts (`rag energy regions`); empty means not told: the world average.
+        pue: Power usage effectiveness of the site, all its power by that of its computers; 1.0 adds nothing.
+        reserved_threads: Hardware threads whose idle power the work bears; 0 means one for a command, all for a service.
+        embodied_g_per_thread_s: Grams that making the hardware emitted, by hardware thread and second of its life: a server of 1000 kg,
+            256 threads, five years. 0 leaves it out.
+        powercap_root: Folder of the energy counters, also one that a host exports to its guest.
+        calibration: File that `rag energy calibrate` wrote; empty means ``calibration.json`` in the data directory.
+        gpu: ``on`` counts the GPUs of this machine through NVML.
+    """
+
+    region: str = ""
+    pue: float = 1.0
+    reserved_threads: int = 0
+    embodied_g_per_thread_s: float = 2.5e-5
+    powercap_root: Path = Path("/sys/class/powercap")
+    calibration: str = ""
+    gpu: Literal["off", "on"] = "off"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set.
 
@@ -130,6 +156,7 @@ class Settings:
         search: See `SearchSettings`.
         context: See `ContextSettings`.
         answer: See `AnswerSettings`.
+        energy: See `EnergySettings`.
     """
 
     data_dir: Path = Path("ragwatt-data")
@@ -139,12 +166,14 @@ class Settings:
     search: SearchSettings = field(default_factory=SearchSettings)
     context: ContextSettings = field(default_factory=ContextSettings)
     answer: AnswerSettings = field(default_factory=AnswerSettings)
+    energy: EnergySettings = field(default_factory=EnergySettings)
 
 
 # Inclusive ranges; a key that is not here takes any value of its type.
 _RANGES: dict[str, tuple[float, float]] = {
     "embedder.timeout_s": (0.1, 3600),
     "embedder.max_tokens": (16, 131_072),
+    "embedder.threads": (1, 64),
     "ingest.max_chunk_tokens": (0, 131_072),
     "ingest.near_duplicate": (0.5, 1.0),
     "ingest.max_file_bytes": (1, 2**40),
@@ -156,6 +185,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "search.max_query_chars": (1, 1_000_000),
     "context.max_tokens": (16, 1_000_000),
     "answer.max_sentences": (1, 10),
+    "energy.pue": (1.0, 3.0),
+    "energy.reserved_threads": (0, 4096),
+    "energy.embodied_g_per_thread_s": (0.0, 1.0),
 }
 
 

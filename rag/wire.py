@@ -5,14 +5,48 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rag.types import Answer, Candidate, Citation, ContextResult, Measurement, SearchResult
+from rag.power.figure import rounded
+from rag.types import Answer, Candidate, Citation, ContextResult, Energy, Figure, Measurement, SearchResult, StageCost
 
 Json = dict[str, Any]
 
 
 def measurement_json(measurement: Measurement) -> Json:
-    """A measurement, field by field."""
-    return asdict(measurement)
+    """A measurement; joules and grams have no more digits than their bands support, and are null without a power model."""
+    energy = measurement.energy
+    shown = asdict(measurement)
+    del shown["energy"]
+    shown["stages"] = [cost._asdict() | {"energy_j": _stage_joules(cost, measurement)} for cost in measurement.stages]
+    return shown | {
+        "energy_j": figure_json(energy.total) if energy else None,
+        "energy_parts_j": _parts(energy) if energy else None,
+        "carbon_g": figure_json(energy.carbon) if energy else None,
+        "embodied_g": figure_json(energy.embodied) if energy and energy.embodied else None,
+        "sci": figure_json(energy.sci) if energy else None,
+        "assumed": list(energy.assumed) if energy else [],
+        "not_modelled": list(energy.not_modelled) if energy else ["energy_j", "carbon_g"],
+        "notes": list(energy.notes) if energy else [],
+    }
+
+
+def figure_json(figure: Figure) -> Json:
+    """A figure with no more digits than its band supports."""
+    return rounded(figure)._asdict()
+
+
+def _parts(energy: Energy) -> Json:
+    """The parts of the total by name; null is what this result has none of."""
+    names = ("active", "idle", "dram", "gpu", "remote", "facility")
+    return {name: figure_json(part) if (part := getattr(energy, name)) else None for name in names}
+
+
+def _stage_joules(cost: StageCost, measurement: Measurement) -> float | None:
+    """Active joules of a stage, rounded as a figure with the relative band of the part ``active`` would be."""
+    if measurement.energy is None or cost.energy_j is None:
+        return None
+    active = measurement.energy.active
+    share = cost.energy_j / active.value if active.value else 0.0
+    return rounded(active._replace(value=cost.energy_j, lo=active.lo * share, hi=active.hi * share)).value
 
 
 def search_json(result: SearchResult) -> Json:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rag.evidence import cite
+from rag.meter import Lane
 from rag.types import Candidate, Draft, TextRole, Vectors
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -37,6 +38,14 @@ class HashEmbedder:
     @property
     def max_tokens(self) -> int:
         return self._max_tokens
+
+    @property
+    def lane(self) -> Lane | None:
+        return None
+
+    @property
+    def is_remote(self) -> bool:
+        return False
 
     def count_tokens(self, text: str) -> int:
         return len(self.token_spans(text)) + 2

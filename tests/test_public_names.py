@@ -17,6 +17,7 @@ PUBLIC = [
     "MissingExtraError",
     "ModelError",
     "OverloadedError",
+    "PowerError",
     "Query",
     "RagError",
     "Settings",

@@ -16,6 +16,7 @@ from rag.__main__ import main
 from rag.embed import Embedder, open_embedder
 from rag.engine import Engine
 from rag.generate import open_generator
+from rag.meter import Lane
 from rag.settings import AnswerSettings, Settings
 from rag.store import open_store
 from rag.tokens import SHIPPED_NAME, open_counter
@@ -42,6 +43,14 @@ class RememberedVectors:
     @property
     def max_tokens(self) -> int:
         return self._inner.max_tokens
+
+    @property
+    def lane(self) -> Lane | None:
+        return self._inner.lane
+
+    @property
+    def is_remote(self) -> bool:
+        return self._inner.is_remote
 
     def count_tokens(self, text: str) -> int:
         return self._inner.count_tokens(text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, assert_never
 
+from rag.meter import Lane
 from rag.settings import EmbedderSettings
 from rag.types import TextRole, Vectors
 
@@ -29,6 +30,16 @@ class Embedder(Protocol):
     @property
     def max_tokens(self) -> int:
         """Tokens that the model reads, special tokens included; what lies behind is ignored."""
+        ...
+
+    @property
+    def lane(self) -> Lane | None:
+        """Native threads that work for `embed` besides the caller's; None when the caller's thread does it all."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether another process or machine does the work, so that its CPU time is not counted here."""
         ...
 
     def count_tokens(self, text: str) -> int:
@@ -69,7 +80,7 @@ def open_embedder(settings: EmbedderSettings, models_dir: Path) -> Embedder:
             from rag.embed.onnx import OnnxEmbedder
             from rag.models.registry import find_model
 
-            return OnnxEmbedder(find_model(settings.model, models_dir))
+            return OnnxEmbedder(find_model(settings.model, models_dir), settings.threads)
         case "http":
             from rag.embed.http import HttpEmbedder
 

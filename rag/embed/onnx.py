@@ -2,7 +2,7 @@
 
 Batch size one makes the vector of a text independent of its neighbours bit by bit and costs nothing
 (`rag.models.session` has the figures). `embed` may be called from several threads at once; that is the way to use more
-cores.
+cores. A pool of native threads a text is the other way: it answers one query sooner for more CPU time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import assert_never
 
 import numpy as np
 
+from rag.meter import Lane
 from rag.models.registry import Model
 from rag.models.session import ModelSession, ModelTokenizer
 from rag.types import TextRole, Vectors
@@ -26,12 +27,13 @@ class OnnxEmbedder:
 
     Args:
         model: As found by `rag.models.registry.find_model`.
+        threads: Threads that work on one text, at least 1; with more than one, callers wait for each other.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, threads: int = 1) -> None:
         self._card = model.card
         self._tokenizer_path = model.tokenizer_path
-        self._session = ModelSession(model.graph_path, model.card.dim)
+        self._session = ModelSession(model.graph_path, model.card.dim, threads)
 
     @cached_property
     def _tokenizer(self) -> ModelTokenizer:
@@ -51,6 +53,16 @@ class OnnxEmbedder:
     def max_tokens(self) -> int:
         """Tokens that the model reads, special tokens included."""
         return self._card.max_tokens
+
+    @property
+    def lane(self) -> Lane | None:
+        """The pool of the graph; None with one thread."""
+        return self._session.lane
+
+    @property
+    def is_remote(self) -> bool:
+        """False: the graph runs in this process."""
+        return False
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text without limit, special tokens included, without the role prompt."""

@@ -69,8 +69,6 @@ class DenseIndex:
     """
 
     def __init__(self, path: Path) -> None:
-        # One query at a time: a second OpenMP thread would only spin (facts: 15.6 ms of CPU against 7.9 for the same scan).
-        faiss.omp_set_num_threads(1)
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
@@ -102,6 +100,9 @@ class DenseIndex:
         """
         if not self.n_rows or (allowed is not None and not allowed.any()):
             return Scored(np.empty(0, np.int64), np.empty(0, np.float32))
+        # A second OpenMP thread would only spin (facts: 15.6 ms of CPU against 7.9 for the same scan), and be charged to nobody. The number
+        # is one of each calling thread, so it is set here and not once at opening; it takes 0.2 microseconds.
+        faiss.omp_set_num_threads(1)
         query = np.ascontiguousarray(vector, np.float32)[None, :]
         if allowed is None:
             index, parameters, n = self._index, None, self.n_rows

@@ -2,27 +2,35 @@
 
 Choices, measured (docs/decisions):
 - Batch 1, always: dynamic quantisation takes one activation scale per tensor, so in a batch a text's vector would
-  depend on its neighbours (cosine down to 0.990), and a batch saves nothing (10.7 ms a text at 1 and at 4, 12.4 at 16).
-- One intra-op thread, no spinning: two spinning threads double the CPU time of a text. Callers parallelise over texts
-  with threads; onnxruntime releases the interpreter lock.
+  depend on its neighbours (cosine down to 0.988). On texts of 184 tokens a batch saves nothing (10.7 ms a text at 1 and at 4, 12.4 at
+  16), on questions of 14 tokens a fifth (3.2 ms at 1, 2.5 at 4 and at 16; `rag.embed.tuning`).
+- One intra-op thread unless asked otherwise, and no spinning ever: two spinning threads double the CPU time of a text. Callers
+  parallelise over texts with threads; onnxruntime releases the interpreter lock.
+- With more, the session owns a pool, which one caller uses at a time: only so is it known whose CPU time the pool spends.
 - Truncation is ours, not the tokenizer file's: bundled files say 128 where the model was trained with 256.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.errors import ModelError
+from rag.meter import Lane
 from rag.models.wire import has_external_data
 from rag.types import Vector
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
+
+Graph: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""Token ids and attention mask, both int64 of shape (n_texts, n_tokens), to the first output of the model."""
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 # onnxruntime severity "error": warnings about shapes and devices are noise on a command line.
@@ -97,14 +105,21 @@ class ModelSession:
     Args:
         path: ``model.onnx``, with weights inside.
         dim: Length of the vectors that the card promises.
+        threads: Threads that work on one text, at least 1; with more than one, callers wait for each other.
     """
 
-    def __init__(self, path: Path, dim: int) -> None:
+    def __init__(self, path: Path, dim: int, threads: int = 1) -> None:
         self._path = path
         self._dim = dim
+        self._threads = threads
         self._lock = threading.Lock()
-        self._session: Any = None
-        self._inputs: frozenset[str] = frozenset()
+        self._graph: Graph | None = None
+        self._lane = Lane() if threads > 1 else None
+
+    @property
+    def lane(self) -> Lane | None:
+        """Threads that work besides the caller's; None when there are none."""
+        return self._lane
 
     def run(self, ids: Sequence[int]) -> Vector:
         """Embed one tokenised text.
@@ -118,11 +133,11 @@ class ModelSession:
         Raises:
             ModelError: If the graph cannot be loaded or run, or gives something else than a unit vector of ``dim``.
         """
-        session = self._session or self._load()
+        graph = self._graph or self._load()
         tokens = np.array([ids], dtype=np.int64)
-        feeds = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}
         try:
-            output = session.run(None, {name: feeds[name] for name in self._inputs})[0]
+            with self._lane.held() if self._lane else nullcontext():
+                output = graph(tokens, np.ones_like(tokens))
         except Exception as error:  # onnxruntime's errors share no base class but Exception
             raise ModelError(
                 f"model {self._path} failed on a text of {len(ids)} tokens: {error}; run: rag models verify"
@@ -137,22 +152,27 @@ class ModelSession:
             )
         return vector
 
-    def _load(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    def _load(self) -> Graph:
         with self._lock:
-            if self._session is None:
-                session = _open_graph(self._path)
-                self._inputs = frozenset(value.name for value in session.get_inputs())
-                if not {"input_ids"} <= self._inputs <= _INPUTS:
-                    raise ModelError(
-                        f"model {self._path} has the inputs {', '.join(sorted(self._inputs))}; "
-                        f"allowed: {', '.join(sorted(_INPUTS))}; export it with: rag models add"
-                    )
-                self._session = session
-            return self._session
+            if self._graph is None:
+                with self._lane.discovering() if self._lane else nullcontext():
+                    self._graph = open_graph(self._path, self._threads)
+            return self._graph
 
 
-def _open_graph(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """An onnxruntime session that uses one thread and does not spin."""
+def open_graph(path: Path, threads: int = 1) -> Graph:
+    """Load a graph for the CPU; idle threads of its pool do not spin.
+
+    Args:
+        path: ``model.onnx``, with weights inside.
+        threads: Threads that work on one run, at least 1; all but the caller's are started here.
+
+    Returns:
+        The graph as a function; what a run raises is onnxruntime's.
+
+    Raises:
+        ModelError: If the file cannot be loaded, keeps weights elsewhere, or wants other inputs than we have.
+    """
     import onnxruntime
 
     # A tensor stored outside names a file by a path of the model's choosing; one file with its hash on the card is all we load. The
@@ -162,11 +182,24 @@ def _open_graph(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
             f"model {path} keeps weights in another file; only a self-contained one is loaded: rag models add makes it"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_SEVERITY_ERROR
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class but Exception
         raise ModelError(f"model {path} cannot be loaded: {error}; reinstall or add the model again") from error
+    inputs = frozenset(value.name for value in session.get_inputs())
+    if not {"input_ids"} <= inputs <= _INPUTS:
+        raise ModelError(
+            f"model {path} has the inputs {', '.join(sorted(inputs))}; "
+            f"allowed: {', '.join(sorted(_INPUTS))}; export it with: rag models add"
+        )
+
+    def graph(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        output: NDArray[np.float32] = session.run(None, {name: feeds[name] for name in inputs})[0]
+        return output
+
+    return graph

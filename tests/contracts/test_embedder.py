@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,11 +31,13 @@ ODD_TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["onnx", "http", "hash"])
+@pytest.fixture(scope="module", params=["onnx", "onnx-2-threads", "http", "hash"])
 def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
     match request.param:
         case "onnx":
             yield open_embedder(EmbedderSettings(), Path("no-such-folder"))
+        case "onnx-2-threads":
+            yield open_embedder(EmbedderSettings(threads=2), Path("no-such-folder"))
         case "http":
             with running_server() as server:
                 yield open_embedder(server.settings(api_key="secret"), Path("no-such-folder"))
@@ -112,3 +115,32 @@ def test_counting_knows_no_limit(embedder: Embedder) -> None:
 def test_what_lies_behind_the_limit_is_ignored(embedder: Embedder) -> None:
     long = "word " * embedder.max_tokens
     assert np.array_equal(embedder.embed([long])[0], embedder.embed([long + "and something else entirely"])[0])
+
+
+def test_cpu_time_is_that_of_the_caller_and_of_the_lane(embedder: Embedder) -> None:
+    if embedder.is_remote:
+        pytest.skip("the work is done elsewhere")
+    texts = ["so many words that native threads share the work of one text " * 12] * 10
+    embedder.embed(texts)  # loads
+    process, thread, charged = _clocks_ns(embedder)
+    embedder.embed(texts)
+    process_after, thread_after, charged_after = _clocks_ns(embedder)
+    told = thread_after - thread + charged_after - charged
+    assert told == pytest.approx(process_after - process, rel=0.2)
+
+
+def test_lane_charges_its_work_to_the_caller(embedder: Embedder) -> None:
+    if embedder.lane is None:
+        pytest.skip("no native threads")
+    embedder.embed(["word " * 200])
+    before = embedder.lane.charged_ns()
+    embedder.embed(["word " * 200] * 5)
+    assert embedder.lane.charged_ns() > before
+
+
+def test_remote_embedder_has_no_lane(embedder: Embedder) -> None:
+    assert not (embedder.is_remote and embedder.lane)
+
+
+def _clocks_ns(embedder: Embedder) -> tuple[int, int, int]:
+    return time.process_time_ns(), time.thread_time_ns(), embedder.lane.charged_ns() if embedder.lane else 0

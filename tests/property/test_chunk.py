@@ -196,7 +196,7 @@ def test_a_heading_is_not_alone_when_the_sentence_below_fits_with_it(heading: st
 def test_counting_tokens_loads_no_graph() -> None:
     embedder = OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder")))
     assert embedder.count_tokens("two words") == 4
-    assert embedder._session._session is None
+    assert embedder._session._graph is None
 
 
 def test_character_of_more_tokens_than_there_is_room_for_ends() -> None:

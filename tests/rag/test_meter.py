@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import _thread
+import queue
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rag.meter import NOT_MODELLED, Meter
+from rag.meter import Clock, Lane, Ledger, Meter, Share, process_clock, thread_clock
 from rag.types import StageCost, TokenCounts
 
 
@@ -14,6 +20,28 @@ def burn(cpu_s: float = 0.02) -> None:
     began = time.thread_time()
     while time.thread_time() - began < cpu_s:
         sum(range(1000))
+
+
+BURNING_CHILD = """
+import time
+print(flush=True)
+input()
+until = time.process_time() + 0.3
+while time.process_time() < until:
+    pass
+print(flush=True)
+input()
+"""
+
+
+class Loop:
+    """The clock of an event loop that runs only when told to."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def clock(self) -> int:
+        return self.ns
 
 
 def stages(meter: Meter) -> dict[str, StageCost]:
@@ -100,9 +128,9 @@ def test_new_meter_counts_from_its_own_beginning() -> None:
     assert Meter().finish().cpu_s < 0.2
 
 
-def test_measurement_names_what_it_does_not_know() -> None:
+def test_meter_without_a_power_model_knows_no_joules() -> None:
     measured = Meter().finish()
-    assert (measured.energy_j, measured.carbon_g, measured.not_modelled) == (None, None, NOT_MODELLED)
+    assert measured.energy is None
     assert measured.peak_rss_bytes > 1_000_000
     assert measured.cache == "off"
 
@@ -117,3 +145,237 @@ def test_finishing_twice_counts_on() -> None:
     first = meter.finish()
     burn()
     assert meter.finish().cpu_s > first.cpu_s
+
+
+def test_stage_inside_another_interrupts_it() -> None:
+    meter = Meter()
+    with meter.stage("outer"):
+        burn(0.02)
+        with meter.stage("inner"):
+            burn(0.2)
+    found = stages(meter)
+    assert found["inner"].cpu_s >= 0.2 > 0.15 > found["outer"].cpu_s >= 0.02
+    assert found["inner"].wall_s > found["outer"].wall_s
+
+
+def test_stage_inside_itself_is_charged_once() -> None:
+    meter = Meter()
+    with meter.stage("work"), meter.stage("work"):
+        burn(0.1)
+    measured = meter.finish()
+    assert 0.1 <= measured.stages[0].cpu_s <= measured.cpu_s
+
+
+@pytest.mark.parametrize("clock", ["process", "thread"])
+def test_child_process_is_charged_to_the_stage_that_names_it(clock: Clock) -> None:
+    meter = Meter(clock)
+    with subprocess.Popen([sys.executable, "-c", BURNING_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()  # it is up
+        with meter.stage("generate", child=process_clock(child.pid)):
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+            child.stdout.readline()  # it has burnt 0.3 CPU seconds
+        child.stdin.close()
+    measured = meter.finish()
+    assert measured.stages[0].cpu_s >= 0.3
+    assert measured.cpu_s >= measured.stages[0].cpu_s
+
+
+def test_clock_of_an_ended_process_stands_still() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        clock = process_clock(child.pid)
+        before = clock()
+        child.communicate(b"\n")
+    assert clock() == clock() >= before
+
+
+def test_clock_of_no_process_is_refused() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    with pytest.raises(ProcessLookupError):
+        process_clock(child.pid)
+
+
+class Pool:
+    """A thread that works for others and that `threading` does not know, as one of a native pool: it burns when told to."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.Queue[float] = queue.Queue()
+        up = threading.Event()
+        _thread.start_new_thread(self._work, (up,))
+        up.wait()
+
+    def run(self, seconds: float) -> None:
+        self._jobs.put(seconds)
+        self._jobs.join()
+
+    def _work(self, up: threading.Event) -> None:
+        up.set()
+        while True:
+            burn(self._jobs.get())
+            self._jobs.task_done()
+
+
+def test_lane_charges_its_pool_to_the_caller() -> None:
+    lane = Lane()
+    with lane.discovering():
+        pool = Pool()
+    meter = Meter("thread")
+    with meter.stage("embed", lane=lane), lane.held():
+        pool.run(0.1)
+    measured = meter.finish()
+    assert measured.stages[0].cpu_s >= 0.1
+    assert measured.cpu_s >= measured.stages[0].cpu_s
+
+
+def test_lane_leaves_out_a_python_thread_that_starts_meanwhile() -> None:
+    lane = Lane()
+    job: queue.Queue[None] = queue.Queue()
+
+    def work() -> None:
+        job.get()
+        burn(0.1)
+
+    worker = threading.Thread(target=work)
+    with lane.discovering():
+        worker.start()
+    with lane.held():
+        job.put(None)
+        worker.join()
+    assert lane.charged_ns() < 50e6
+
+
+def test_lane_is_not_counted_again_under_the_process_clock() -> None:
+    lane = Lane()
+    with lane.discovering():
+        pool = Pool()
+    process = time.process_time()
+    meter = Meter("process")
+    with meter.stage("embed", lane=lane), lane.held():
+        pool.run(0.2)
+    assert meter.finish().cpu_s <= time.process_time() - process
+
+
+def test_lane_charges_each_of_two_callers_its_own_work_only() -> None:
+    lane = Lane()
+    with lane.discovering():
+        pool = Pool()
+    charged: dict[float, float] = {}
+
+    def request(seconds: float) -> None:
+        meter = Meter("thread")
+        with meter.stage("embed", lane=lane), lane.held():
+            pool.run(seconds)
+        charged[seconds] = meter.finish().cpu_s
+
+    workers = [threading.Thread(target=request, args=(seconds,)) for seconds in (0.05, 0.3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert 0.05 <= charged[0.05] < 0.2 < 0.3 <= charged[0.3]
+
+
+def test_lane_is_charged_also_when_the_work_raises() -> None:
+    lane = Lane()
+    with lane.discovering():
+        pool = Pool()
+
+    def fail() -> None:
+        with lane.held():
+            pool.run(0.05)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert lane.charged_ns() >= 50e6
+
+
+def test_request_that_raises_is_on_the_account() -> None:
+    ledger = Ledger()
+
+    def fail() -> None:
+        with Meter("thread", ledger=ledger):
+            burn(0.05)
+            raise ValueError("cancelled")
+
+    with pytest.raises(ValueError, match="cancelled"):
+        fail()
+    account = ledger.account()
+    assert account.n_requests == 1
+    assert account.attributed_s >= 0.05
+
+
+def test_event_loop_is_shared_by_the_requests_in_flight_only() -> None:
+    loop = Loop()
+    ledger = Ledger(loop.clock)
+    loop.ns += 1000  # nobody is in flight
+    first = ledger.enter()
+    loop.ns += 100
+    second = ledger.enter()
+    loop.ns += 100
+    assert ledger.share(first).framework_s == pytest.approx(150e-9)
+    assert ledger.share(second).framework_s == pytest.approx(50e-9)
+    ledger.leave(0)
+    loop.ns += 100
+    assert ledger.share(second).framework_s == pytest.approx(150e-9)
+    ledger.leave(0)
+    loop.ns += 1000
+    assert ledger.account().framework_s == pytest.approx(300e-9)
+
+
+def test_measurement_of_a_request_holds_its_share_of_the_event_loop() -> None:
+    loop = Loop()
+    with Meter("thread", ledger=Ledger(loop.clock)) as meter:
+        loop.ns += 3_000_000_000
+        measured = meter.finish()
+    assert measured.stages[-1].name == "framework"
+    assert measured.stages[-1].cpu_s == pytest.approx(3.0)
+    assert measured.cpu_s >= 3.0
+
+
+@given(events=st.lists(st.tuples(st.sampled_from(["enter", "leave", "tick"]), st.integers(0, 10**9)), max_size=60))
+def test_shares_of_the_event_loop_add_up_to_the_whole(events: list[tuple[str, int]]) -> None:
+    loop = Loop()
+    ledger = Ledger(loop.clock)
+    in_flight: list[Share] = []
+    borne = shared = 0.0
+    for event, number in events:
+        if event == "enter":
+            in_flight.append(ledger.enter())
+        elif event == "leave" and in_flight:
+            borne += ledger.share(in_flight.pop(number % len(in_flight))).framework_s
+            ledger.leave(0)
+        elif event == "tick":
+            loop.ns += number
+            shared += number / 1e9 if in_flight else 0.0
+    borne += sum(ledger.share(entered).framework_s for entered in in_flight)
+    assert borne == pytest.approx(shared, abs=1e-6)
+    assert ledger.account().framework_s == pytest.approx(shared, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_requests", [1, 4, 16])
+def test_attributed_and_unattributed_make_up_the_process(n_requests: int) -> None:
+    """The threads are counted one by one, apart from the ledger, so that the account can be wrong."""
+    ledger = Ledger(thread_clock(threading.main_thread().ident or 0))
+    began = threading.Barrier(n_requests)
+    spent: list[float] = []
+
+    def request() -> None:
+        began.wait()
+        with Meter("thread", ledger=ledger) as meter, meter.stage("work"):
+            burn(0.8 / n_requests)
+        spent.append(time.thread_time())
+
+    workers = [threading.Thread(target=request) for _ in range(n_requests)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    account = ledger.account()
+    assert account.n_requests == n_requests
+    assert account.attributed_s + account.framework_s + account.unattributed_s == pytest.approx(account.process_s)
+    assert account.attributed_s == pytest.approx(sum(spent), rel=0.02)
+    assert account.unattributed_s >= -0.02 * account.process_s

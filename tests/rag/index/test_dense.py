@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import faiss
@@ -180,3 +181,18 @@ def test_file_that_is_no_index_is_refused(tmp_path: Path, content: bytes) -> Non
         DenseIndex(path)
     assert caught.value.code == "dense"
     assert str(path) in str(caught.value)
+
+
+def test_search_uses_one_thread_whichever_thread_asks(index_file: Path) -> None:
+    index = DenseIndex(index_file)
+    threads: list[int] = []
+
+    def ask() -> None:
+        faiss.omp_set_num_threads(4)
+        index.search(QUERIES[0], 5)
+        threads.append(faiss.omp_get_max_threads())
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    asker.join()
+    assert threads == [1]

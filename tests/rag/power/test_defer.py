@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag.errors import InputError
+from rag.power.defer import Deferral, Deferred, add_defer_options, choose_start, parse_deferral, saved_carbon, wait
+from rag.power.forecast import Forecast, Point, read_forecast
+from rag.types import Figure
+from rag.usage import Parser
+
+HOUR = 3600.0
+NOW = datetime.fromisoformat("2026-03-02T12:00:00Z").timestamp()
+JOULES = Figure(7.2e6, 3.6e6, 14.4e6, "J", "apportioned", "counter", "cpu_package")
+
+
+def hourly(*grams: float | None, start_s: float = NOW) -> Forecast:
+    points = [Point(start_s + n * HOUR, start_s + (n + 1) * HOUR, value) for n, value in enumerate(grams) if value is not None]
+    return Forecast(tuple(points), "average", "csv", "")
+
+
+class Clock:
+    """Time that passes by sleeping only; ``jumps`` are further seconds that pass during the sleep of that number."""
+
+    def __init__(self, jumps: dict[int, float] | None = None) -> None:
+        self.now_s = NOW
+        self.slept: list[float] = []
+        self.jumps = jumps or {}
+        self.told: list[str] = []
+
+    def now(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds + self.jumps.get(len(self.slept), 0.0)
+
+    def wait(self, deferral: Deferral) -> Deferred:
+        return wait(deferral, self.now, self.sleep, self.told.append)
+
+
+def csv_file(folder: Path, *grams: float) -> Path:
+    path = folder / "forecast.csv"
+    rows = (f"{datetime.fromtimestamp(NOW + n * HOUR).astimezone().isoformat()},{value}" for n, value in enumerate(grams))
+    path.write_text("\n".join(("start,g_per_kwh", *rows)), encoding="ascii")
+    return path
+
+
+def parsed(*arguments: str) -> Deferral | None:
+    parser = Parser(prog="rag test")
+    add_defer_options(parser)
+    return parse_deferral(parser.parse_args(arguments), NOW)
+
+
+def test_fixed_forecast_has_a_fixed_start() -> None:
+    choice = choose_start(hourly(300, 200, 100, 400), NOW, NOW + 4 * HOUR, HOUR)
+    assert (choice.start_s, choice.mean_g_per_kwh, choice.now_g_per_kwh) == (NOW + 2 * HOUR, 100, 300)
+    assert choice.is_deferred
+    assert choice.signal == "average"
+    assert choice.reason == "forecast mean of 100 g/kWh against 300 of a start at once"
+
+
+def test_window_over_several_points_is_weighted_by_overlap() -> None:
+    choice = choose_start(hourly(300, 200, 100, 400), NOW, NOW + 4 * HOUR, 1.5 * HOUR)
+    assert choice.start_s == NOW + 1.5 * HOUR
+    assert choice.mean_g_per_kwh == pytest.approx((200 * 0.5 + 100) / 1.5)
+
+
+def test_last_start_before_the_deadline_is_tried_between_borders() -> None:
+    choice = choose_start(hourly(300, 200, 100), NOW, NOW + 2.25 * HOUR, HOUR)
+    assert choice.start_s == NOW + 1.25 * HOUR
+    assert choice.mean_g_per_kwh == pytest.approx(175)
+
+
+def test_earliest_of_equal_windows_is_chosen() -> None:
+    assert choose_start(hourly(300, 100, 200, 100, 100), NOW, NOW + 5 * HOUR, HOUR).start_s == NOW + HOUR
+
+
+@pytest.mark.parametrize(("later", "is_deferred"), [(95.1, False), (95.0, True)])
+def test_gain_below_a_twentieth_does_not_wait(later: float, is_deferred: bool) -> None:
+    choice = choose_start(hourly(100, later), NOW, NOW + 2 * HOUR, HOUR)
+    assert choice.is_deferred is is_deferred
+    assert choice.now_g_per_kwh == 100
+
+
+def test_grid_without_carbon_does_not_wait() -> None:
+    assert not choose_start(hourly(0, 0), NOW, NOW + 2 * HOUR, HOUR).is_deferred
+
+
+@pytest.mark.parametrize("left_s", [-HOUR, 0.0, 0.9 * HOUR])
+def test_deadline_too_close_starts_at_once_and_says_so(left_s: float) -> None:
+    choice = choose_start(hourly(300, 100), NOW, NOW + left_s, HOUR)
+    assert (choice.start_s, choice.is_deferred) == (NOW, False)
+    assert choice.reason.startswith("no time to wait")
+
+
+def test_deadline_just_met_by_a_start_at_once_starts_at_once() -> None:
+    assert not choose_start(hourly(300, 100), NOW, NOW + HOUR, HOUR).is_deferred
+
+
+def test_forecast_that_covers_no_window_starts_at_once() -> None:
+    choice = choose_start(hourly(100, 50, start_s=NOW - 9 * HOUR), NOW, NOW + 5 * HOUR, HOUR)
+    assert (choice.start_s, choice.mean_g_per_kwh, choice.is_deferred) == (NOW, None, False)
+    assert "covers no whole window" in choice.reason
+
+
+def test_window_does_not_span_a_gap() -> None:
+    choice = choose_start(hourly(300, 10, None, 10, 200, 200), NOW, NOW + 6 * HOUR, 2 * HOUR)
+    assert choice.start_s == NOW + 3 * HOUR
+    assert choice.mean_g_per_kwh == pytest.approx(105)
+
+
+def test_gain_is_unknown_where_the_forecast_begins_later() -> None:
+    choice = choose_start(hourly(None, 200, 100), NOW, NOW + 3 * HOUR, HOUR)
+    assert (choice.start_s, choice.now_g_per_kwh, choice.is_deferred) == (NOW + 2 * HOUR, None, True)
+    assert "gain is unknown" in choice.reason
+
+
+def test_change_to_summer_time_shifts_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "spring.csv"
+    path.write_text(
+        "start,g_per_kwh\n2026-03-29T00:00:00+00:00,300\n2026-03-29T02:00:00+01:00,200\n2026-03-29T03:00:00+01:00,100\n",
+        encoding="ascii",
+    )
+    now_s = datetime.fromisoformat("2026-03-29T00:30:00+00:00").timestamp()
+    choice = choose_start(read_forecast(path), now_s, now_s + 2.5 * HOUR, 1.5 * HOUR)
+    assert choice.start_s == datetime.fromisoformat("2026-03-29T02:30:00+01:00").timestamp() == now_s + HOUR
+    assert choice.mean_g_per_kwh == pytest.approx((200 * 0.5 + 100) / 1.5)
+
+
+@pytest.mark.parametrize(("deadline_s", "duration_s"), [(NOW, 0.0), (NOW, -1.0), (float("nan"), HOUR), (float("inf"), HOUR)])
+def test_impossible_times_are_refused(deadline_s: float, duration_s: float) -> None:
+    with pytest.raises(InputError, match="allowed: finite times"):
+        choose_start(hourly(1), NOW, deadline_s, duration_s)
+
+
+def naive_mean(points: Sequence[Point], start_s: float, duration_s: float) -> float | None:
+    overlaps = [(min(p.end_s, start_s + duration_s) - max(p.start_s, start_s), p.g_per_kwh) for p in points]
+    inside = [(overlap, grams) for overlap, grams in overlaps if overlap > 0]
+    is_whole = sum(overlap for overlap, _ in inside) >= duration_s - 1e-3
+    return sum(overlap * grams for overlap, grams in inside) / duration_s if is_whole else None
+
+
+@st.composite
+def forecasts(draw: st.DrawFn) -> Forecast:
+    at_s, points = NOW + 60.0 * draw(st.integers(-180, 60)), []
+    for grams, minutes, gap in draw(
+        st.lists(st.tuples(st.integers(0, 900), st.integers(1, 90), st.sampled_from([0, 0, 0, 7])), min_size=1, max_size=12)
+    ):
+        at_s += 60.0 * gap
+        points.append(Point(at_s, at_s + 60.0 * minutes, float(grams)))
+        at_s = points[-1].end_s
+    return Forecast(tuple(points), "marginal", "watttime", "X")
+
+
+@given(forecasts(), st.integers(1, 600), st.integers(1, 200))
+@settings(max_examples=150, deadline=None)
+def test_no_start_by_the_minute_is_better_than_the_chosen_one(forecast: Forecast, until_minutes: int, minutes: int) -> None:
+    deadline_s, duration_s = NOW + 60.0 * until_minutes, 60.0 * minutes
+    choice = choose_start(forecast, NOW, deadline_s, duration_s)
+    starts = [NOW + 60.0 * n for n in range(until_minutes - minutes + 1)]
+    means = [mean for start in starts if (mean := naive_mean(forecast.points, start, duration_s)) is not None]
+    now_mean = naive_mean(forecast.points, NOW, duration_s)
+    assert choice.now_g_per_kwh == pytest.approx(now_mean)
+    assert choice.mean_g_per_kwh == pytest.approx(naive_mean(forecast.points, choice.start_s, duration_s))
+    if choice.is_deferred:
+        assert NOW < choice.start_s <= deadline_s - duration_s
+        assert choice.mean_g_per_kwh is not None
+        assert all(choice.mean_g_per_kwh <= mean + 2e-3 for mean in means)
+        assert now_mean is None or choice.mean_g_per_kwh <= 0.95 * now_mean + 1e-6
+    else:
+        assert choice.start_s == NOW
+        assert all(now_mean is not None and mean > 0.95 * now_mean - 2e-3 for mean in means)
+
+
+def test_job_waits_for_its_window_and_tells(tmp_path: Path) -> None:
+    clock = Clock()
+    result = clock.wait(Deferral(NOW + 4 * HOUR, HOUR, csv_file(tmp_path, 300, 200, 100, 400)))
+    assert result == Deferred(
+        deferred=True,
+        waited_s=2 * HOUR,
+        started_s=NOW + 2 * HOUR,
+        started_at="2026-03-02T14:00:00+00:00",
+        reason="forecast mean of 100 g/kWh against 300 of a start at once",
+        signal="unknown",
+        now_g_per_kwh=300,
+        window_g_per_kwh=100,
+        forecast_source="csv",
+        forecast_location="",
+    )
+    (line,) = clock.told
+    assert datetime.fromisoformat(line.removeprefix("waits until ").split(": ")[0]).timestamp() == NOW + 2 * HOUR
+    assert "100 g/kWh against 300" in line
+    assert "Ctrl-C stops" in line
+
+
+def test_sleep_is_cut_in_slices_of_a_minute(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.wait(Deferral(NOW + 2 * HOUR, HOUR, csv_file(tmp_path, 300, 100)))
+    assert max(clock.slept) <= 60
+    assert sum(clock.slept) == pytest.approx(HOUR)
+
+
+def test_suspended_machine_starts_as_soon_as_it_wakes_and_admits_it(tmp_path: Path) -> None:
+    clock = Clock({3: 1.5 * HOUR})
+    result = clock.wait(Deferral(NOW + 4 * HOUR, HOUR, csv_file(tmp_path, 300, 100, 200, 200)))
+    assert len(clock.slept) == 3
+    assert result.waited_s == 1.5 * HOUR + 180
+    assert result.window_g_per_kwh == pytest.approx((27 * 100 + 33 * 200) / 60)
+    assert result.reason.endswith("started 33 min late, at 155 g/kWh")
+
+
+def test_late_start_beyond_the_forecast_has_no_intensity(tmp_path: Path) -> None:
+    result = Clock({1: 20 * HOUR}).wait(Deferral(NOW + 2 * HOUR, HOUR, csv_file(tmp_path, 300, 100)))
+    assert result.window_g_per_kwh is None
+    assert "unknown intensity" in result.reason
+
+
+def test_clock_that_is_set_back_does_not_prolong_the_wait(tmp_path: Path) -> None:
+    clock = Clock({2: -5 * HOUR})
+    result = clock.wait(Deferral(NOW + 2 * HOUR, HOUR, csv_file(tmp_path, 300, 100)))
+    assert sum(clock.slept) == pytest.approx(HOUR)
+    assert result.waited_s == 0
+
+
+def test_without_forecast_the_job_runs_at_once_and_says_so() -> None:
+    clock = Clock()
+    result = clock.wait(Deferral(NOW + 4 * HOUR, HOUR, None))
+    assert (result.deferred, result.waited_s, result.forecast_source) == (False, 0, None)
+    assert result.reason == "no forecast was given"
+    assert clock.told == ["runs at once: no forecast was given"]
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("content", [None, "nonsense", "start,g_per_kwh\n2026-03-02T12:00:00,5\n"])
+def test_bad_or_missing_forecast_runs_at_once_with_the_fault_in_the_result(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "f.csv"
+    if content is not None:
+        path.write_text(content, encoding="ascii")
+    clock = Clock()
+    result = clock.wait(Deferral(NOW + 4 * HOUR, HOUR, path))
+    assert not result.deferred
+    assert result.reason.startswith(f"no usable forecast: forecast {path}")
+    assert result.reason in clock.told[0]
+    assert clock.slept == []
+
+
+def test_forecast_without_gain_runs_at_once_and_names_itself(tmp_path: Path) -> None:
+    clock = Clock()
+    result = clock.wait(Deferral(NOW + 2 * HOUR, HOUR, csv_file(tmp_path, 100, 99)))
+    assert (result.deferred, result.forecast_source, result.now_g_per_kwh, result.window_g_per_kwh) == (False, "csv", 100, 100)
+    assert clock.told[0].startswith("runs at once: no window is 5% or more below")
+
+
+@given(st.lists(st.integers(0, 900), min_size=2, max_size=8), st.integers(0, 500), st.integers(1, 300))
+@settings(max_examples=50, deadline=None)
+def test_deadline_is_never_missed_by_waiting(
+    tmp_path_factory: pytest.TempPathFactory, grams: list[int], until_minutes: int, minutes: int
+) -> None:
+    deferral = Deferral(NOW + 60.0 * until_minutes, 60.0 * minutes, csv_file(tmp_path_factory.mktemp("deadline"), *grams))
+    result = Clock().wait(deferral)
+    assert result.started_s <= max(NOW, deferral.deadline_s - deferral.duration_s) + 1e-3
+
+
+def test_result_can_be_written_as_json(tmp_path: Path) -> None:
+    result = Clock().wait(Deferral(NOW + 2 * HOUR, HOUR, csv_file(tmp_path, 300, 100)))
+    assert json.loads(json.dumps(asdict(result), allow_nan=False))["started_at"] == "2026-03-02T13:00:00+00:00"
+
+
+def test_no_option_is_no_deferral() -> None:
+    assert parsed() is None
+
+
+@pytest.mark.parametrize(("text", "ahead_s"), [("+6h", 6 * HOUR), ("+90m", 5400.0), ("+1d12h", 36 * HOUR), ("+1h30m", 5400.0)])
+def test_deadline_may_be_relative(text: str, ahead_s: float) -> None:
+    assert parsed("--defer-until", text) == Deferral(NOW + ahead_s, HOUR, None)
+
+
+@pytest.mark.parametrize("text", ["2026-03-02T20:00:00Z", "2026-03-02T21:00+01:00", "2026-03-02 15:00-05:00"])
+def test_deadline_may_have_a_zone(text: str) -> None:
+    assert parsed("--defer-until", text) == Deferral(NOW + 8 * HOUR, HOUR, None)
+
+
+def test_deadline_without_zone_is_local() -> None:
+    there = time.strptime("2026-03-04 06:00", "%Y-%m-%d %H:%M")
+    assert parsed("--defer-until", "2026-03-04T06:00") == Deferral(time.mktime(there), HOUR, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "+", "+0m", "+15d", "6h", "-6h", "+h", "+1m2h", "soon", "2026-03-02T11:59Z", "2026-03-17T12:00Z", "0001-01-01", "+99999d"],
+)
+def test_deadline_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--defer-until is .*; allowed: ") as caught:
+        parsed(f"--defer-until={text}")
+    assert caught.value.code == "deferral"
+
+
+def test_duration_and_forecast_are_taken_over() -> None:
+    given_ = parsed("--defer-until", "+6h", "--expected-duration", "2h30m", "--forecast", "f.json")
+    assert given_ == Deferral(NOW + 6 * HOUR, 2.5 * HOUR, Path("f.json"))
+
+
+@pytest.mark.parametrize("text", ["", "0m", "59s", "15d", "90", "1.5h", "two hours", "+1h"])
+def test_duration_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--expected-duration is .*; allowed: 1m to 14d"):
+        parsed("--defer-until", "+6h", f"--expected-duration={text}")
+
+
+@pytest.mark.parametrize("option", ["--forecast", "--expected-duration"])
+def test_option_that_means_nothing_alone_is_refused(option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} is '1h' without --defer-until"):
+        parsed(option, "1h")
+
+
+def deferred(tmp_path: Path, *grams: float, clock: Callable[[], Clock] = Clock) -> Deferred:
+    return clock().wait(Deferral(NOW + len(grams) * HOUR, HOUR, csv_file(tmp_path, *grams)))
+
+
+def test_saving_is_energy_times_the_difference(tmp_path: Path) -> None:
+    saved = saved_carbon(JOULES, deferred(tmp_path, 300, 100))
+    assert saved is not None
+    assert saved.value == pytest.approx(400)
+    assert (saved.unit, saved.method, saved.boundary) == ("g", "modelled", "cpu_package")
+    assert "counterfactual: 300 g/kWh at once less 100" in saved.source
+    assert "unknown signal" in saved.source
+
+
+def test_saving_may_be_nothing_and_is_never_more_than_a_start_at_once_emits(tmp_path: Path) -> None:
+    saved = saved_carbon(JOULES, deferred(tmp_path, 300, 100))
+    assert saved is not None
+    assert saved.lo == 0
+    assert saved.hi == pytest.approx(14.4 / 3.6 * 300)
+
+
+def test_saving_of_assumed_joules_is_assumed(tmp_path: Path) -> None:
+    joules = Figure(1, 1, 1, "J", "assumed", "", "cpu_package")
+    saved = saved_carbon(joules, deferred(tmp_path, 300, 100))
+    assert saved is not None
+    assert saved.method == "assumed"
+
+
+def test_start_at_once_saves_exactly_nothing(tmp_path: Path) -> None:
+    saved = saved_carbon(JOULES, deferred(tmp_path, 100, 100))
+    assert saved is not None
+    assert (saved.value, saved.lo, saved.hi) == (0, 0, 0)
+    assert "ran at once" in saved.source
+
+
+def test_saving_of_unknown_intensity_is_unknown(tmp_path: Path) -> None:
+    assert saved_carbon(JOULES, deferred(tmp_path, 300, 100, clock=lambda: Clock({1: 20 * HOUR}))) is None
+
+
+def test_late_start_in_dirtier_hours_claims_no_saving(tmp_path: Path) -> None:
+    assert saved_carbon(JOULES, deferred(tmp_path, 300, 100, 400, 400, clock=lambda: Clock({1: 2 * HOUR}))) is None
