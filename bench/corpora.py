@@ -46,7 +46,7 @@ class Corpus:
             An engine that needs no closing: the store is that of the corpus.
         """
         chosen = settings or self.settings
-        return Engine(store or self.store, self.embedder, open_generator(chosen.answer), chosen)
+        return Engine(store or self.store, self.embedder, open_generator(chosen), chosen)
 
     def chunks(self) -> list[LiveChunk]:
         """The chunk of every row, in row order."""

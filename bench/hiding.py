@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,10 @@ class HidingStore:
     def document_frequency(self, terms: Sequence[str]) -> list[int]:
         """See `rag.store.Store.document_frequency`."""
         return self.store.document_frequency(terms)
+
+    def fingerprints(self, doc_ids: Sequence[str]) -> Mapping[str, str]:
+        """See `rag.store.Store.fingerprints`."""
+        return self.store.fingerprints(doc_ids)
 
     def chunks(self, rows: Rows, filters: Filters | None = None) -> list[Chunk]:
         """See `rag.store.Store.chunks`."""

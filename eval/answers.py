@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -65,6 +66,34 @@ def contains_answer(text: str, answers: Iterable[str], *, whole_words: bool = Tr
         if f"{edge}{wanted}{edge}" in words if wanted else bool(answer.strip()) and answer in text:
             return True
     return False
+
+
+def token_f1(text: str, answers: Iterable[str]) -> float:
+    """Overlap of words with the best fitting answer, both normalised: the harmonic mean of precision and recall, as multisets.
+
+    Args:
+        text: An answer.
+        answers: Gold answers, any of which is right.
+
+    Returns:
+        0.0 to 1.0; 0.0 for no answers. Where both texts normalise to nothing they are equal, 1.0.
+
+    References:
+        Rajpurkar et al., EMNLP 2016, doi:10.18653/v1/D16-1264: ``f1_score`` of its ``evaluate-v1.1.py``.
+
+    Example:
+        >>> round(token_f1("It was in 1961.", ["1961"]), 2)
+        0.4
+    """
+    words = Counter(normalise_answer(text).split())
+    return max((_f1(words, Counter(normalise_answer(answer).split())) for answer in answers), default=0.0)
+
+
+def _f1(words: Counter[str], wanted: Counter[str]) -> float:
+    if not words or not wanted:
+        return float(words == wanted)
+    n_same = (words & wanted).total()
+    return 2 * n_same / (words.total() + wanted.total())
 
 
 def roc_auc(positives: Sequence[float], negatives: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from ingest.dedup import find_duplicates
 from ingest.read import READER_VERSION, Failure, read
 from ingest.report import IngestReport, IngestRequest, Progress
 from ingest.walk import FoundFile, walk
+from rag.cache import FILE_NAME, AnswerCache
 from rag.embed import Embedder
-from rag.errors import InputError
+from rag.errors import InputError, SnapshotError
 from rag.meter import Meter
 from rag.settings import IngestSettings, Settings
 from rag.store.catalog import Catalog, CollectionRow, SourceRow
@@ -314,6 +316,7 @@ class _Run:
                 progress.begin("publish", None)
                 publish(self.catalog, data_dir, collection, self.next_version, self.embedder.id, self.embedder.dim)
                 collect(self.catalog, data_dir, collection, self.next_version, self.settings.keep_versions)
+                self._forget_answers(data_dir)
             version = self.next_version
         else:
             version = self.before.version
@@ -334,6 +337,16 @@ class _Run:
             n_embedded=n_embedded,
             measurement=meter.finish(),
         )
+
+    def _forget_answers(self, data_dir: Path) -> None:
+        """Delete cached answers that cite what is gone, so that nothing of a deleted document stays.
+
+        A cache that cannot be written is no reason to fail what is published: its answers are checked again when they are asked for.
+        """
+        if (data_dir / FILE_NAME).exists():
+            with suppress(SnapshotError):
+                view = self.catalog.view(self.request.collection, self.next_version)
+                AnswerCache(data_dir).prune(view, self.request.collection)
 
     def _embed_missing(self, collapsed: set[int], progress: Progress) -> int:
         """Embed the indexed texts that have no vector yet, one by one on several threads; vectors are kept batch by batch."""

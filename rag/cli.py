@@ -6,17 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from rag.console import line, one_line, show_answer, show_context, show_search
+from rag.conversation import Turn
 from rag.engine import Engine, open_engine
-from rag.errors import InputError, RagError
+from rag.errors import ConfigError, InputError, RagError
 from rag.meter import Meter
 from rag.power import Power, open_power
-from rag.settings import Settings
-from rag.types import Answer, ContextResult, Filters, Query, SearchResult
+from rag.settings import GeneratorName, Settings
+from rag.types import Answer, Budget, ContextResult, Filters, Query, SearchResult
 from rag.usage import Parser
 from rag.wire import Json, answer_json, context_json, search_json
 
@@ -82,18 +83,35 @@ def ask(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     parser = _query_parser("ask", "Answer a question with citations, or abstain.", settings, with_mode=False)
     parser.add_argument(
         "--mode",
-        choices=("eco", "standard"),
+        choices=("eco", "standard", "generative", "auto"),
         default="standard",
-        help="eco searches by words alone and loads no model; standard searches by words and vectors (default: %(default)s)",
+        help="eco searches by words alone and loads no model; standard searches by words and vectors; generative lets the language "
+        "model write; auto asks it only where extraction is not enough (default: %(default)s)",
     )
     parser.add_argument(
-        "--generator", choices=("extractive",), default=settings.answer.generator, help="who writes it (default: %(default)s)"
+        "--generator",
+        choices=("extractive", "gguf", "http"),
+        help="who writes it: the sentences themselves, or the language model of the settings (default: by mode and answer.generator)",
+    )
+    parser.add_argument(
+        "--max-prompt-tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens of the prompt of a language model (default: its window)",
+    )
+    parser.add_argument("--max-joules", type=float, default=0.0, metavar="J", help="active energy of an answer (default: no limit)")
+    parser.add_argument(
+        "--history", metavar="FILE", help="the conversation so far: JSONL of role (user or assistant) and content, oldest first"
     )
     options = parser.parse_args(argv)
+    settings = _answering(settings, options)
     options.mode = "bm25" if options.mode == "eco" else "hybrid"
+    budget = Budget(max_prompt_tokens=options.max_prompt_tokens, max_energy_j=options.max_joules)
+    history = _history(options.history) if options.history else ()
 
     def run(engine: Engine, text: str, meter: Meter) -> Answer:
-        return engine.ask(_query(text, options), meter)
+        return engine.ask(_query(text, options), meter, history=history, budget=budget)
 
     return _answer_all(options, settings, as_json, _Verb(run, answer_json, show_answer))
 
@@ -151,6 +169,57 @@ class _Verb(Generic[_Result]):
     run: Callable[[Engine, str, Meter], _Result]
     as_json: Callable[[_Result], Json]
     show: Callable[[_Result], None]
+
+
+def _answering(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings with the generator that mode and option ask for."""
+    for option, value in (("--max-prompt-tokens", options.max_prompt_tokens), ("--max-joules", options.max_joules)):
+        if not value >= 0:
+            raise InputError(f"{option} is {value}; allowed: 0 (no limit) or more", code="usage")
+    by_mode: dict[str, GeneratorName] = {"generative": "model", "auto": "auto", "eco": "extractive"}
+    wanted = by_mode.get(options.mode, settings.answer.generator)
+    if options.generator == "extractive":
+        if options.mode in ("generative", "auto"):
+            raise InputError(
+                f"--mode {options.mode} asks a language model, --generator extractive none; give one of the two", code="usage"
+            )
+        wanted = "extractive"
+    elif options.generator is not None:
+        if options.mode == "eco":
+            raise InputError(
+                f"--mode eco loads no model; leave --generator {options.generator} out, or use --mode generative", code="usage"
+            )
+        if settings.language_model.kind != options.generator:
+            raise ConfigError(
+                f"--generator {options.generator}, and language_model.kind is {settings.language_model.kind!r}; set kind and model in "
+                "[language_model] of ragwatt.toml",
+                code="no_model",
+            )
+        wanted = "auto" if options.mode == "auto" else "model"
+    return replace(settings, answer=replace(settings.answer, generator=wanted))
+
+
+def _history(path: str) -> tuple[Turn, ...]:
+    """The turns of a conversation file."""
+    turns = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"history {path} cannot be read: {error}; give JSONL of role and content", code="history") from error
+    for number, text in enumerate(lines, start=1):
+        if text.strip():
+            try:
+                record = json.loads(text)
+                role, content = record["role"], record["content"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                role = content = None
+            if role not in ("user", "assistant") or not isinstance(content, str):
+                raise InputError(
+                    f"{path}:{number} is not an object with role (user or assistant) and content: {text.strip()[:80]}",
+                    code="history",
+                )
+            turns.append(Turn(role, content))
+    return tuple(turns)
 
 
 def _query_parser(name: str, description: str, settings: Settings, *, with_mode: bool = True) -> Parser:

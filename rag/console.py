@@ -47,6 +47,15 @@ def show_answer(answer: Answer) -> None:
     else:
         line("")
         _show_sources(answer.citations)
+    if answer.question:
+        faint(f"searched for: {answer.question}")
+    for sentence in answer.unverified:
+        faint(f"not verified: {sentence}")
+    if len(answer.steps) > 1 or any(step.generator != "extractive" for step in answer.steps):
+        for step in answer.steps:
+            tokens = f", {step.n_prompt} + {step.n_completion} tokens" if step.n_prompt else ""
+            detail = f": {step.detail}" if step.detail else ""
+            faint(f"step: {step.generator} {step.outcome}{tokens} ({step.reason}){detail}")
     show_cost(answer.measurement)
 
 
@@ -55,8 +64,12 @@ def show_cost(measurement: Measurement) -> None:
     tokens = measurement.tokens
     parts = [f"{measurement.cpu_s:.3f} CPU-s", f"{measurement.wall_s:.3f} s"]
     parts += [f"{stage.name} {stage.cpu_s * 1000:.0f} ms" for stage in measurement.stages if stage.cpu_s >= 0.0005]
-    if tokens.context or tokens.completion:
-        parts.append(f"{tokens.context + tokens.completion} tokens, {tokens.saved} saved")
+    n_tokens = tokens.context + tokens.prompt + tokens.completion
+    if n_tokens:
+        parts.append(f"{n_tokens} tokens, {tokens.saved} saved")
+    if measurement.cache == "hit":
+        saved = f", {said(measurement.saved_j)}" if measurement.saved_j else ""
+        parts.append(f"from the cache, saved {measurement.saved_cpu_s:.3f} CPU-s{saved}")
     parts.append(f"peak {measurement.peak_rss_bytes / 1e6:.0f} MB")
     energy = measurement.energy
     if energy is not None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rag import __version__
+from rag.cache import AnswerCache, Asked, Key
 from rag.context import pack
+from rag.conversation import Turn, accept, needs_rewrite, rewrite_prompt, standalone
 from rag.embed import Embedder, open_embedder
-from rag.errors import ConfigError, InputError
-from rag.evidence import confidence
+from rag.errors import ConfigError, InputError, ModelError
+from rag.evidence import confidence, shares_a_word
 from rag.fuse import Fused, contenders, fuse, union
-from rag.generate import Generator, open_generator
+from rag.generate import NO_LIMIT, Generator, open_generator
 from rag.meter import Meter
 from rag.power import Power, open_power
 from rag.settings import Settings
@@ -23,6 +28,7 @@ from rag.store import Store, open_store
 from rag.text import normalise
 from rag.types import (
     Answer,
+    Budget,
     Candidate,
     ContextResult,
     ContextStyle,
@@ -32,6 +38,7 @@ from rag.types import (
     Scored,
     Scores,
     SearchResult,
+    Step,
     TokenCounts,
     Vector,
 )
@@ -51,16 +58,24 @@ class Engine:
         generator: Writes the answers.
         settings: Weights, limits and budgets.
         power: Prices what a query used, where the caller brings no meter; None leaves joules unknown.
+        cache: Answers given before; None keeps none.
     """
 
     def __init__(
-        self, store: Store, embedder: Embedder, generator: Generator, settings: Settings, power: Power | None = None
+        self,
+        store: Store,
+        embedder: Embedder,
+        generator: Generator,
+        settings: Settings,
+        power: Power | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._generator = generator
         self._settings = settings
         self._power = power
+        self._cache = cache
 
     def __enter__(self) -> Engine:
         return self
@@ -69,7 +84,10 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Let the version go."""
+        """Let the version, the models and the cache go."""
+        self._generator.close()
+        if self._cache is not None:
+            self._cache.close()
         self._store.close()
 
     def search(self, query: Query, meter: Meter | None = None) -> SearchResult:
@@ -118,25 +136,75 @@ class Engine:
         measurement = meter.finish(TokenCounts(context=packed.n_tokens, saved=packed.n_tokens_saved))
         return ContextResult(packed, self._store.collection, self._store.version, measurement)
 
-    def ask(self, query: Query, meter: Meter | None = None) -> Answer:
+    def ask(
+        self, query: Query, meter: Meter | None = None, *, history: Sequence[Turn] = (), budget: Budget = NO_LIMIT, scope: str = ""
+    ) -> Answer:
         """Answer a question, or say that the documents do not.
 
         Args:
             query: The question and how to look for evidence.
             meter: Charged with the stages; None means one of its own.
+            history: Turns of a conversation before the question, oldest first: a follow-up is made to stand alone.
+            budget: Limits of this answer, on top of those of the settings.
+            scope: Whose cached answers may be shared: a tenant or key.
 
         Returns:
-            The answer; every citation quotes its document exactly.
+            The answer; every citation quotes its document exactly. Without history the same question, or with the semantic cache one
+            that asks the same, may be answered from the cache: the measurement says so.
 
         Raises:
             InputError: As for `search`.
+            ModelError: If a language model that was asked for by name fails.
         """
         meter = meter or Meter(power=self._power)
-        hits = self._candidates(query, meter)
+        focus, rewriting = "", None
+        if history:
+            text, rewriting = self._standing_alone(history, self._checked(query), meter, budget)
+            if text != query.text:
+                query, focus = replace(query, text=text), query.text
+        text = self._checked(query)
+        known = Asked(self._cache, self._settings.cache.mode, self._key(query, budget, scope, focus), self._store, meter)
+        if (answer := known.exact(text)) is None:
+            vector = None if query.mode == "bm25" else self._embedded(text, meter)
+            if (answer := known.similar(text, vector)) is None:
+                answer = known.keep(text, vector, self._written(query, vector, meter, budget, focus))
+        return _in_conversation(answer, query.text, rewriting) if focus else answer
+
+    def _standing_alone(self, history: Sequence[Turn], question: str, meter: Meter, budget: Budget) -> tuple[str, Step | None]:
+        """The question as it can be searched for without the conversation, and what a model did for it.
+
+        The model is asked only where the rule sees that the question leans on the conversation, and not when the answer has a limit:
+        that is for the answer.
+        """
+        limit = self._settings.search.max_query_chars
+        with meter.stage("rewrite"):
+            by_rule = standalone(history, question, limit).question
+            if self._settings.answer.rewrite == "rule" or budget != NO_LIMIT or not needs_rewrite(question):
+                return by_rule, None
+            reason = "the question leans on the conversation"
+            try:
+                said = self._generator.say(rewrite_prompt(history, question), meter)
+            except ModelError as error:
+                return by_rule, Step(self._generator.name, reason, "failed", str(error))
+        if said is None:
+            return by_rule, None
+        text = accept(said.text, question, history)
+        is_good = text is not None and len(text) <= limit
+        step = Step(
+            self._generator.name, reason, "answered" if is_good else "unverified", said.text[:200], said.n_prompt, said.n_completion
+        )
+        return (text if text is not None and is_good else by_rule), step
+
+    def _written(self, query: Query, vector: Vector | None, meter: Meter, budget: Budget, focus: str) -> Answer:
+        """An answer made anew."""
+        hits = self._candidates(query, meter, vector)
         with meter.stage("generate"):
-            sure = confidence(query.text, hits, self._store.document_frequency, self._store.n_rows)
-            draft = self._generator.generate(query.text, hits, sure)
-        n_completion = self._own_tokens.count(draft.text)
+            if not shares_a_word(focus, hits):  # "Why?" chooses no sentence by itself
+                focus = query.text
+            sure = confidence(focus, hits, self._store.document_frequency, self._store.n_rows)
+            draft = self._generator.generate(query.text, hits, sure, meter, budget, focus)
+        n_prompt = sum(step.n_prompt for step in draft.steps)
+        n_completion = sum(step.n_completion for step in draft.steps) or self._own_tokens.count(draft.text)
         n_found = sum(hit.chunk.n_tokens for hit in hits)
         return Answer(
             text=draft.text,
@@ -144,10 +212,29 @@ class Engine:
             citations=draft.citations,
             confidence=draft.confidence,
             reason=draft.reason,
-            generator=self._generator.name,
+            generator=draft.generator or self._generator.name,
             collection=self._store.collection,
             version=self._store.version,
-            measurement=meter.finish(TokenCounts(completion=n_completion, saved=max(0, n_found - n_completion))),
+            measurement=meter.finish(
+                TokenCounts(prompt=n_prompt, completion=n_completion, saved=max(0, n_found - n_prompt - n_completion))
+            ),
+            template=draft.template,
+            steps=draft.steps,
+            unverified=draft.unverified,
+        )
+
+    def _key(self, query: Query, budget: Budget, scope: str, focus: str) -> Key:
+        """Everything that decides an answer besides the question and the documents."""
+        settings = (__version__, query.k, budget, focus, self._settings.search, self._settings.answer)
+        return Key(
+            collection=self._store.collection,
+            embedder=self._embedder.id,
+            template=self._generator.template,
+            generator=self._generator.name,
+            mode=query.mode,
+            filters=query.filters,
+            scope=scope,
+            settings=hashlib.sha256(repr(settings).encode()).hexdigest(),
         )
 
     def document_text(self, doc_id: str) -> str:
@@ -168,9 +255,12 @@ class Engine:
 
         return open_counter(SHIPPED_NAME)
 
-    def _candidates(self, query: Query, meter: Meter) -> list[Candidate]:
+    def _candidates(self, query: Query, meter: Meter, vector: Vector | None = None) -> list[Candidate]:
+        """Hits of a query; its vector is made unless it is there already."""
         text = self._checked(query)
-        found = self._ranked(text, query, meter)
+        if vector is None and query.mode != "bm25":
+            vector = self._embedded(text, meter)
+        found = self._ranked(text, query, vector, meter)
         with meter.stage("fetch"):
             chunks = self._store.chunks(found.rows, query.filters)
         asked_lexical, asked_dense = query.mode != "dense", query.mode != "bm25"
@@ -184,25 +274,20 @@ class Engine:
             for i, chunk in enumerate(chunks)
         ]
 
-    def _ranked(self, text: str, query: Query, meter: Meter) -> Fused:
+    def _ranked(self, text: str, query: Query, vector: Vector | None, meter: Meter) -> Fused:
         """The first k rows by the query's mode, with the scores that it computes; the other score is zero."""
-        match query.mode:
-            case "bm25":
-                with meter.stage("bm25"):
-                    hits = self._store.search_lexical(text, query.k, query.filters)
-                return Fused(hits.rows, hits.scores, hits.scores, np.zeros_like(hits.scores))
-            case "dense":
-                hits = self._dense(self._embedded(text, meter), query.k, query.filters, meter)
-                return Fused(hits.rows, hits.scores, np.zeros_like(hits.scores), hits.scores)
-            case "hybrid":
-                return _first(self._hybrid(text, query, meter), query.k)
-            case _:
-                assert_never(query.mode)
+        if vector is None:
+            with meter.stage("bm25"):
+                hits = self._store.search_lexical(text, query.k, query.filters)
+            return Fused(hits.rows, hits.scores, hits.scores, np.zeros_like(hits.scores))
+        if query.mode == "dense":
+            hits = self._dense(vector, query.k, query.filters, meter)
+            return Fused(hits.rows, hits.scores, np.zeros_like(hits.scores), hits.scores)
+        return _first(self._hybrid(text, query, vector, meter), query.k)
 
-    def _hybrid(self, text: str, query: Query, meter: Meter) -> Fused:
+    def _hybrid(self, text: str, query: Query, vector: Vector, meter: Meter) -> Fused:
         depth = max(self._settings.search.depth, query.k)
         weight = self._settings.search.dense_weight
-        vector = self._embedded(text, meter)
         with meter.stage("bm25"):
             lexical = self._store.search_lexical(text, depth, query.filters)
         dense = self._dense(vector, depth, query.filters, meter)
@@ -268,9 +353,25 @@ def open_engine(settings: Settings, collection: str, power: Power | None = None)
         held.callback(store.close)
         embedder = open_embedder(settings.embedder, settings.data_dir / "models")
         power = power or open_power(settings.energy, settings.data_dir)
-        engine = Engine(store, embedder, open_generator(settings.answer), settings, power)
+        engine = Engine(store, embedder, open_generator(settings), settings, power, _cache(settings))
         held.pop_all()
     return engine
+
+
+def _in_conversation(answer: Answer, question: str, rewriting: Step | None) -> Answer:
+    """The answer with the question as it was searched for, and what a model did to make it."""
+    answer = replace(answer, question=question)
+    if rewriting is None:
+        return answer
+    tokens = answer.measurement.tokens
+    counted = replace(tokens, prompt=tokens.prompt + rewriting.n_prompt, completion=tokens.completion + rewriting.n_completion)
+    return replace(answer, steps=(rewriting, *answer.steps), measurement=replace(answer.measurement, tokens=counted))
+
+
+def _cache(settings: Settings) -> AnswerCache | None:
+    if settings.cache.mode == "off":
+        return None
+    return AnswerCache(settings.data_dir, max_entries=settings.cache.max_entries, ttl_s=settings.cache.ttl_s)
 
 
 def _first(fused: Fused, k: int) -> Fused:

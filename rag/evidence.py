@@ -183,6 +183,30 @@ def confidence(
     return (coverage + min(max(best.cosine, 0.0), 1.0)) / 2
 
 
+def shares_a_word(question: str, candidates: Sequence[Candidate]) -> bool:
+    """Whether some passage holds a term of the question: one that holds none chooses no sentence."""
+    terms = frozenset(question_terms(question))
+    return any(not terms.isdisjoint(analyse(candidate.chunk.text)) for candidate in candidates)
+
+
+def withheld(sentences: Sequence[Sentence], sure: float, abstain_below: float) -> str:
+    """Why an answer is withheld, whoever would write it.
+
+    Args:
+        sentences: From `score_sentences`.
+        sure: From `confidence`.
+        abstain_below: The threshold (``answer.abstain_below``).
+
+    Returns:
+        The reason, for people; empty when the evidence carries an answer.
+    """
+    if not any(sentence.coverage > 0 for sentence in sentences):
+        return "no passage shares a word with the question"
+    if sure < abstain_below:
+        return f"confidence {sure:.2f} is below {abstain_below:.2f} (answer.abstain_below)"
+    return ""
+
+
 def cite(candidate: Candidate, index: int, start: int, end: int, *, at: int, length: int) -> Citation:
     """Cite a span of a candidate.
 

@@ -426,7 +426,7 @@ class Meter:
         """Charge what passed since the last lap to the stage on top, if there is one."""
         wall, cpu = time.perf_counter_ns(), self._cpu_ns()
         if self._stack:
-            cost = self._stack[-1][0]
+            cost, _ = self._stack[-1]
             cost.wall += wall - self._wall
             cost.cpu += cpu - self._cpu
         self._wall, self._cpu = wall, cpu

@@ -19,6 +19,8 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 from rag.errors import ConfigError
 from rag.types import ContextStyle, SearchMode
 
+GeneratorName = Literal["extractive", "model", "auto"]
+
 CONFIG_NAME = "ragwatt.toml"
 _Tree = TypeVar("_Tree")
 
@@ -113,11 +115,68 @@ class AnswerSettings:
             `bench/results/retrieval-*.json`): on the other half 0.51 keeps 90 % of the answerable questions and accepts 10 % of the
             others. Without vectors (eco) the same balance lies at 0.54.
         max_sentences: Sentences of an extractive answer.
+        template: Prompt of a language model: ``few-shot``, ``chat`` or the path of a TOML file; empty takes what suits the model.
+        evidence: What a language model reads: the best ``sentences``, or the five best ``passages``.
+        max_prompt_tokens: Tokens of a prompt; 0 means what the model's window leaves.
+        max_completion_tokens: Tokens that a language model writes for one answer.
+        max_energy_j: Active joules of one answer; the mode and the length of the answer are chosen to keep it. 0 means no limit.
+        unverified: What becomes of a sentence that no cited passage carries: ``drop`` it, or keep and ``flag`` it.
+        rewrite: How a question that leans on a conversation is made to stand alone: by ``rule``, or by the language ``model`` where the
+            rule sees that it leans; what the model writes is checked, and the rule stands in.
     """
 
-    generator: Literal["extractive"] = "extractive"
+    generator: GeneratorName = "extractive"
     abstain_below: float = 0.51
     max_sentences: int = 2
+    template: str = ""
+    evidence: ContextStyle = "sentences"
+    max_prompt_tokens: int = 0
+    max_completion_tokens: int = 96
+    max_energy_j: float = 0.0
+    unverified: Literal["drop", "flag"] = "drop"
+    rewrite: Literal["rule", "model"] = "rule"
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModelSettings:
+    """A language model that can write answers.
+
+    Attributes:
+        kind: ``none``, ``gguf`` in this process, or ``http`` for an OpenAI-compatible server.
+        model: Of ``gguf`` the name of an added model (`rag models add FILE.gguf`) or a path; of ``http`` the server's name for it.
+        url: Base URL of the server, up to and without ``/chat/completions``.
+        api_key: Sent as a bearer token when not empty; never printed.
+        timeout_s: Longest wait for one whole answer.
+        window: Tokens of prompt and answer together.
+        threads: Of a ``gguf`` model; more than one answers sooner for the same CPU.
+        pid: Process of a server on this machine that works for nobody else: its CPU seconds are counted.
+        provider: Name that EcoLogits has for a hosted service, for its energy.
+    """
+
+    kind: Literal["none", "gguf", "http"] = "none"
+    model: str = ""
+    url: str = ""
+    api_key: str = field(default="", repr=False)
+    timeout_s: float = 60.0
+    window: int = 2048
+    threads: int = 1
+    pid: int = 0
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """Answers that are kept.
+
+    Attributes:
+        mode: ``exact`` serves the same question again, ``semantic`` one that says the same.
+        ttl_s: Longest life of an answer.
+        max_entries: Answers kept; the longest unused go first.
+    """
+
+    mode: Literal["off", "exact", "semantic"] = "off"
+    ttl_s: float = 604_800.0
+    max_entries: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +215,9 @@ class Settings:
         search: See `SearchSettings`.
         context: See `ContextSettings`.
         answer: See `AnswerSettings`.
+        language_model: Writes answers of mode ``generative``, and of ``auto`` where extraction is not enough.
+        larger_model: Asked by ``auto`` when the answer of the first cannot be verified.
+        cache: See `CacheSettings`.
         energy: See `EnergySettings`.
     """
 
@@ -166,6 +228,9 @@ class Settings:
     search: SearchSettings = field(default_factory=SearchSettings)
     context: ContextSettings = field(default_factory=ContextSettings)
     answer: AnswerSettings = field(default_factory=AnswerSettings)
+    language_model: LanguageModelSettings = field(default_factory=LanguageModelSettings)
+    larger_model: LanguageModelSettings = field(default_factory=LanguageModelSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     energy: EnergySettings = field(default_factory=EnergySettings)
 
 
@@ -185,6 +250,19 @@ _RANGES: dict[str, tuple[float, float]] = {
     "search.max_query_chars": (1, 1_000_000),
     "context.max_tokens": (16, 1_000_000),
     "answer.max_sentences": (1, 10),
+    "answer.max_prompt_tokens": (0, 1_000_000),
+    "answer.max_completion_tokens": (8, 8192),
+    "answer.max_energy_j": (0.0, 1e9),
+    "language_model.timeout_s": (0.1, 3600),
+    "language_model.window": (256, 1_000_000),
+    "language_model.threads": (1, 64),
+    "language_model.pid": (0, 2**31),
+    "larger_model.timeout_s": (0.1, 3600),
+    "larger_model.window": (256, 1_000_000),
+    "larger_model.threads": (1, 64),
+    "larger_model.pid": (0, 2**31),
+    "cache.ttl_s": (1.0, 31_536_000.0),
+    "cache.max_entries": (1, 1_000_000),
     "energy.pue": (1.0, 3.0),
     "energy.reserved_threads": (0, 4096),
     "energy.embodied_g_per_thread_s": (0.0, 1.0),
@@ -213,6 +291,11 @@ def load_settings(overrides: Mapping[str, object] | None = None, config: Path | 
         if value is not None:
             values[key] = _checked(key, value, keys, "the command line")
     return _build(Settings, values, "")
+
+
+def openmp_wait_policy() -> str:
+    """What the environment of the start tells OpenMP that its idle threads shall do, such as ``PASSIVE``; empty when nothing."""
+    return os.environ.get("OMP_WAIT_POLICY", "")
 
 
 def _keys(tree: type, prefix: str = "") -> dict[str, object]:

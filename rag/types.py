@@ -326,6 +326,8 @@ class Measurement:
         stages: In the order in which they began; what lies between stages is in no stage.
         cache: ``off``, ``miss`` or ``hit``.
         peak_rss_bytes: Highest resident memory of the process so far.
+        saved_cpu_s: Of a cache hit, CPU seconds that the answer took when it was made, less those of this measurement; at least 0.
+        saved_j: Of a cache hit, its joules likewise; None where they were not known.
     """
 
     wall_s: float
@@ -335,6 +337,8 @@ class Measurement:
     stages: tuple[StageCost, ...]
     cache: Literal["off", "miss", "hit"]
     peak_rss_bytes: int
+    saved_cpu_s: float = 0.0
+    saved_j: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +383,42 @@ class ContextResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What one answer may use; 0 leaves a limit out.
+
+    Attributes:
+        max_prompt_tokens: Tokens of the prompt of a language model.
+        max_completion_tokens: Tokens that it writes.
+        max_energy_j: Active joules of the answer, search included.
+    """
+
+    max_prompt_tokens: int = 0
+    max_completion_tokens: int = 0
+    max_energy_j: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One attempt to answer.
+
+    Attributes:
+        generator: Who made it.
+        reason: Why it was made, for people.
+        outcome: What came of it; ``failed`` names the error in ``detail``.
+        detail: For people; empty when there is nothing to say.
+        n_prompt: Tokens that a language model read.
+        n_completion: Tokens that it wrote.
+    """
+
+    generator: str
+    reason: str
+    outcome: Literal["answered", "abstained", "unverified", "failed", "skipped"]
+    detail: str = ""
+    n_prompt: int = 0
+    n_completion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """What a generator returns: text with citations into documents, or an abstention.
 
@@ -388,6 +428,10 @@ class Draft:
         citations: Empty when it abstained.
         confidence: 0.0 to 1.0: the signal that was compared with the abstention threshold.
         reason: Why it abstained, for people; empty otherwise.
+        generator: Who wrote the text.
+        template: Name and hash of the prompt template; empty without a language model.
+        steps: Attempts in order; the last one wrote the text.
+        unverified: Sentences of the text that no cited passage carries, kept because the policy says so.
     """
 
     text: str
@@ -395,11 +439,31 @@ class Draft:
     citations: tuple[Citation, ...]
     confidence: float
     reason: str = ""
+    generator: str = ""
+    template: str = ""
+    steps: tuple[Step, ...] = ()
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answered question."""
+    """An answered question.
+
+    Attributes:
+        text: The answer, or a sentence that says that there is none.
+        abstained: True when the evidence does not carry an answer.
+        citations: In the order of the text.
+        confidence: 0.0 to 1.0.
+        reason: Why it abstained.
+        generator: Who wrote it.
+        collection: Name of the collection.
+        version: Its version.
+        measurement: What it cost.
+        template: Name and hash of the prompt template; empty without a language model.
+        steps: Attempts in order, with why each was made.
+        unverified: Sentences of the text that no cited passage carries.
+        question: As it was searched for, where a conversation made it another than was asked; empty otherwise.
+    """
 
     text: str
     abstained: bool
@@ -410,3 +474,7 @@ class Answer:
     collection: str
     version: int
     measurement: Measurement
+    template: str = ""
+    steps: tuple[Step, ...] = ()
+    unverified: tuple[str, ...] = ()
+    question: str = ""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from rag.evidence import cite
-from rag.meter import Lane
-from rag.types import Candidate, Draft, TextRole, Vectors
+from rag.generate import NO_LIMIT
+from rag.generate.model import Completion, Limits, Message, Prompt
+from rag.meter import CpuClock, Lane, Meter
+from rag.types import Budget, Candidate, Draft, Figure, TextRole, Vectors
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -103,7 +106,19 @@ class EchoGenerator:
     def name(self) -> str:
         return "echo"
 
-    def generate(self, question: str, candidates: Sequence[Candidate], confidence: float) -> Draft:
+    @property
+    def template(self) -> str:
+        return ""
+
+    def generate(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        confidence: float,
+        meter: Meter | None = None,
+        budget: Budget = NO_LIMIT,
+        focus: str = "",
+    ) -> Draft:
         if not candidates:
             return Draft("I found nothing.", True, (), confidence, "no passage was found")
         if confidence < self._abstain_below:
@@ -112,3 +127,68 @@ class EchoGenerator:
         source, quote = best.chunk.source, best.chunk.text
         citation = cite(best, 1, source.start_char, source.end_char, at=len("[1] "), length=len(quote))
         return Draft(f"[1] {quote}", False, (citation,), confidence)
+
+    def say(self, messages: Sequence[Message], meter: Meter) -> Completion | None:
+        return None
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class ScriptedModel:
+    """A `LanguageModel` that writes what it is told to, and remembers what it was asked.
+
+    Args:
+        texts: Answers in turn; the last one again and again. An error is raised.
+        window: Tokens of prompt and answer; every word of a prompt is one.
+    """
+
+    def __init__(self, *texts: str | Exception, window: int = 2048, is_remote: bool = False, weights_bytes: int = 0) -> None:
+        self._texts = list(texts)
+        self._window = window
+        self._is_remote = is_remote
+        self._weights_bytes = weights_bytes
+        self.ending: Literal["stop", "length"] = "stop"
+        self.joules: Figure | None = None
+        self.asked: list[tuple[Prompt, Limits]] = []
+        self.is_closed = False
+
+    @property
+    def name(self) -> str:
+        return "scripted"
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    @property
+    def weights_bytes(self) -> int:
+        return self._weights_bytes
+
+    @property
+    def is_remote(self) -> bool:
+        return self._is_remote
+
+    @property
+    def lane(self) -> Lane | None:
+        return None
+
+    @property
+    def cpu(self) -> CpuClock | None:
+        return None
+
+    def count(self, prompt: Prompt) -> int:
+        return len(prompt.text.split()) + sum(len(message.content.split()) for message in prompt.messages)
+
+    def complete(self, prompt: Prompt, limits: Limits) -> Completion:
+        self.asked.append((prompt, limits))
+        text = self._texts[min(len(self.asked), len(self._texts)) - 1]
+        if isinstance(text, Exception):
+            raise text
+        return Completion(text, self.count(prompt), len(text.split()), 0, self.ending)
+
+    def energy(self, completion: Completion, latency_s: float) -> Figure | None:
+        return self.joules
+
+    def close(self) -> None:
+        self.is_closed = True

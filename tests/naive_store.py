@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -87,6 +88,10 @@ class NaiveStore:
         if doc_id not in self._documents:
             raise InputError(f"no document {doc_id!r}", code="unknown_document")
         return self._documents[doc_id].text
+
+    def fingerprints(self, doc_ids: Sequence[str]) -> dict[str, str]:
+        wanted = [self._documents[doc_id] for doc_id in doc_ids if doc_id in self._documents]
+        return {document.doc_id: hashlib.sha256(repr(document).encode()).hexdigest() for document in wanted}
 
     def close(self) -> None:
         """Nothing is held."""

@@ -23,6 +23,8 @@ MEASUREMENT_KEYS = {
     "cpu_s",
     "energy_j",
     "energy_parts_j",
+    "saved_cpu_s",
+    "saved_j",
     "carbon_g",
     "embodied_g",
     "sci",

@@ -89,7 +89,7 @@ def embedder(settings: Settings, xquad: Dataset) -> Embedder:
 @pytest.fixture(scope="session")
 def engine(settings: Settings, embedder: Embedder) -> Iterator[Engine]:
     store = open_store(settings.data_dir, COLLECTION)
-    with Engine(store, embedder, open_generator(settings.answer), settings) as opened:
+    with Engine(store, embedder, open_generator(settings), settings) as opened:
         yield opened
 
 

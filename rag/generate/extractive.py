@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rag.evidence import Sentence, cite, score_sentences
+from rag.evidence import Sentence, cite, score_sentences, withheld
+from rag.generate import ABSTENTION, NO_LIMIT
+from rag.generate.model import Completion, Message
+from rag.meter import Meter
 from rag.settings import AnswerSettings
-from rag.types import Candidate, Citation, Draft
+from rag.types import Budget, Candidate, Citation, Draft
 
-ABSTENTION = "The documents do not seem to answer this."
 # A further sentence joins when it is nearly as good as the best one, and the answer stays short. On XQuAD a second sentence by
 # this rule raises the share of answers that contain the gold answer from 0.80 to 0.87 and the mean length from 34 to 50 tokens.
 _CLOSE_SCORE = 0.3
@@ -35,14 +37,31 @@ class ExtractiveGenerator:
         """Always ``extractive``."""
         return "extractive"
 
-    def generate(self, question: str, candidates: Sequence[Candidate], confidence: float) -> Draft:
+    @property
+    def template(self) -> str:
+        """Empty: there is no prompt."""
+        return ""
+
+    def say(self, messages: Sequence[Message], meter: Meter) -> Completion | None:
+        """None: there is no language model."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def generate(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        confidence: float,
+        meter: Meter | None = None,
+        budget: Budget = NO_LIMIT,
+        focus: str = "",
+    ) -> Draft:
         """See `rag.generate.Generator.generate`."""
-        sentences = [s for s in score_sentences(question, candidates) if s.coverage > 0]
-        if not sentences:
-            return Draft(ABSTENTION, True, (), confidence, "no passage shares a word with the question")
-        if confidence < self._settings.abstain_below:
-            reason = f"confidence {confidence:.2f} is below {self._settings.abstain_below:.2f} (answer.abstain_below)"
-            return Draft(ABSTENTION, True, (), confidence, reason)
+        sentences = [s for s in score_sentences(focus or question, candidates) if s.coverage > 0]
+        if reason := withheld(sentences, confidence, self._settings.abstain_below):
+            return Draft(ABSTENTION, True, (), confidence, reason, self.name)
         text = ""
         citations: list[Citation] = []
         numbers: dict[str, int] = {}
@@ -54,7 +73,7 @@ class ExtractiveGenerator:
             text += " " if text else ""
             citations.append(cite(candidate, index, sentence.start, sentence.end, at=len(text), length=len(shown)))
             text += f"{shown} [{index}]"
-        return Draft(text, False, tuple(citations), confidence)
+        return Draft(text, False, tuple(citations), confidence, generator=self.name)
 
     def _chosen(self, sentences: Sequence[Sentence]) -> list[Sentence]:
         """The best sentence and those close to it; neighbours in the order of the document."""

@@ -101,6 +101,7 @@ class Power:
         self._gpus = gpus
         self._told = told or Told()
         self.intensity = intensity
+        self._g_per_j = intensity.g_per_kwh.times(1 / _J_PER_KWH)
         self._embodied_source = (
             f"{settings.embodied_g_per_thread_s:g} g per reserved thread-second (energy.embodied_g_per_thread_s)"
         )
@@ -145,12 +146,12 @@ class Power:
         if self._settings.pue > 1.0:
             facility = self._facility(whole)
             whole = total([whole, facility])
-        carbon = _carbon(whole, self.intensity)
+        carbon = product(whole, self._g_per_j, "g", "modelled", self.intensity.source, self.intensity.year)
         assumed = self._told.assumed
         if work.remote:  # its formula holds the PUE of the other site; where that site is, nobody tells
             remote = total(work.remote)
             whole = total([whole, remote])
-            carbon = total([carbon, _carbon(remote, _world())])
+            carbon = total([carbon, _remote_carbon(remote)])
             assumed += ("remote_region",)
             unknown += ("remote_prompt",)  # the formula counts completion tokens only
         embodied = self._embodied(reserved_s)
@@ -216,9 +217,10 @@ class Power:
         return Figure(value, value * low, value * high, "g", "modelled", self._embodied_source, "hardware")
 
 
-def _carbon(energy: Figure, grid: Intensity) -> Figure:
-    grams = product(energy, grid.g_per_kwh.times(1 / _J_PER_KWH), "g", "modelled", grid.source)
-    return grams._replace(year=grid.year)
+def _remote_carbon(energy: Figure) -> Figure:
+    """Grams of another site, of which nobody knows where it is."""
+    grid = _world()
+    return product(energy, grid.g_per_kwh.times(1 / _J_PER_KWH), "g", "modelled", grid.source, grid.year)
 
 
 def _figure(watts: Band, seconds: float, price: Price) -> Figure:

@@ -66,17 +66,18 @@ def total(parts: Sequence[Figure], unit: Unit | None = None) -> Figure:
     return Figure(value, lo, hi, unit or whole.unit, method, source, boundary, window_s, year)
 
 
-def product(figure: Figure, factor: Band, unit: Unit, method: Method, source: str) -> Figure:
+def product(figure: Figure, factor: Band, unit: Unit, method: Method, source: str, year: int | None = None) -> Figure:
     """A figure times a factor of another kind, for example joules times grams per joule.
 
     Both are taken as independent and ends meet ends, so the band is wide rather than narrow.
 
     Args:
-        figure: What is multiplied; its boundary, window and year stay.
+        figure: What is multiplied; its boundary and window stay.
         factor: The factor, in units of the result per unit of the figure.
         unit: Of the result.
         method: How the factor came about.
         source: Where it comes from, put behind the source of the figure.
+        year: Of the factor's data; None keeps that of the figure.
 
     Returns:
         The product, with the weaker of the two methods.
@@ -90,7 +91,7 @@ def product(figure: Figure, factor: Band, unit: Unit, method: Method, source: st
         f"{figure.source}; {source}",
         figure.boundary,
         figure.window_s,
-        figure.year,
+        figure.year if year is None else year,
     )
 
 

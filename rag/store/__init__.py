@@ -5,7 +5,7 @@ A store holds one version for as long as it is open, so all its answers belong t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -106,6 +106,17 @@ class Store(Protocol):
 
         Raises:
             InputError: If this version has no such document.
+        """
+        ...
+
+    def fingerprints(self, doc_ids: Sequence[str]) -> Mapping[str, str]:
+        """What tells whether a document is still as it was.
+
+        Args:
+            doc_ids: Any ids.
+
+        Returns:
+            Digest of all that is kept of each document, by id; ids that this version lacks are missing.
         """
         ...
 

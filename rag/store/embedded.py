@@ -114,6 +114,10 @@ class EmbeddedStore:
         """See `rag.store.Store.document_text`."""
         return self._view.document_text(doc_id)
 
+    def fingerprints(self, doc_ids: Sequence[str]) -> dict[str, str]:
+        """See `rag.store.Store.fingerprints`."""
+        return self._view.fingerprints(doc_ids)
+
     def close(self) -> None:
         """Let the version go."""
         self._held.close()

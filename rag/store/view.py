@@ -109,6 +109,18 @@ class View:
         )
         return [DocumentRow(*row) for row in rows]
 
+    def fingerprints(self, doc_ids: Sequence[str]) -> dict[str, str]:
+        """Digest of all that is kept of each document, by id; ids that this version lacks are missing."""
+        found: dict[str, str] = {}
+        for at in range(0, len(doc_ids), MAX_VARIABLES):
+            part = doc_ids[at : at + MAX_VARIABLES]
+            found |= self._db.execute(
+                f"SELECT doc_id, fingerprint FROM document WHERE collection = ? AND doc_id IN ({','.join('?' * len(part))})"
+                " AND born <= ? AND (died IS NULL OR died > ?)",
+                (self.collection, *part, self.version, self.version),
+            ).fetchall()
+        return found
+
     def content_sha256(self) -> str:
         """Digest of the documents and what they were cut into: the same for the same content, however it came about."""
         digest = hashlib.sha256()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rag.generate import Generator, open_generator
-from rag.settings import AnswerSettings
+from rag.generate.cascade import Cascade
+from rag.generate.written import WrittenGenerator
+from rag.settings import AnswerSettings, Settings
 from rag.types import Candidate, Chunk, Source
-from tests.fakes import EchoGenerator
+from tests.fakes import EchoGenerator, ScriptedModel
 
 DOCUMENTS = {
     "towers": "The Eiffel Tower stands in Paris.\nIt was finished in 1889, and  is 330 m tall. Gustave Eiffel's firm built it.",
@@ -26,9 +28,20 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["extractive", "echo"])
+def written(*texts: str) -> WrittenGenerator:
+    return WrittenGenerator(ScriptedModel(*texts), AnswerSettings(), 5.0)
+
+
+@pytest.fixture(scope="module", params=["extractive", "echo", "written", "auto"])
 def generator(request: pytest.FixtureRequest) -> Generator:
-    return open_generator(AnswerSettings()) if request.param == "extractive" else EchoGenerator()
+    match request.param:
+        case "extractive":
+            return open_generator(Settings())
+        case "echo":
+            return EchoGenerator()
+        case "written":
+            return written("It was finished in 1889, and is 330 m tall [1]. Nobody knows why [1].")
+    return Cascade(open_generator(Settings()), written("Gustave Eiffel's firm built it [1]."), None)
 
 
 def candidates(*names: str, prefix: int = 0) -> list[Candidate]:
@@ -75,6 +88,8 @@ def test_every_citation_quotes_its_document_exactly(generator: Generator, questi
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
 def test_span_of_the_answer_holds_the_quote_but_for_white_space(generator: Generator, question: str) -> None:
+    if generator.name not in ("extractive", "echo"):
+        pytest.skip("a language model says it in its own words")
     draft = generator.generate(question, candidates("odd", "towers"), 1.0)
     for citation in draft.citations:
         assert draft.text[citation.start : citation.end].split() == citation.quote.split()
@@ -99,3 +114,8 @@ def test_an_abstention_cites_nothing_and_an_answer_something(generator: Generato
 def test_same_evidence_gives_the_same_draft(generator: Generator) -> None:
     evidence = candidates("odd", "towers", "plain")
     assert generator.generate("Who built the tower?", evidence, 0.8) == generator.generate("Who built the tower?", evidence, 0.8)
+
+
+def test_closing_twice_is_fine(generator: Generator) -> None:
+    generator.close()
+    generator.close()

@@ -1,0 +1,307 @@
+"""Are the sentences of a written answer carried by the passages that they cite? Words, numbers and names are compared; no model.
+
+A claim is supported by one or two neighbouring sentences of a passage, or by such a span of every passage that it cites, taken
+together: they hold most of its terms, all of its numbers, and negations as it does, odd or even; its names are in the passage. A
+paraphrase in other words is refused, and two things exchanged within a sentence are not seen: the check is cheap, not clever.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
+from operator import add
+from typing import Literal
+
+from rag.evidence import question_terms
+from rag.index.lexical import analyse
+from rag.text import context_line, normalise, sentence_spans
+from rag.types import Candidate
+
+Fault = Literal["number", "name", "negation", "coverage"]
+
+# Share of a claim's terms that its evidence must hold: the best mean of balanced accuracies over the training sets of bench/verify.py.
+# There terms that weigh by their rarity separate no better than equal ones, and names looked for in the span worse than in the passage.
+MIN_COVERAGE = 0.52
+# So few words share most of their terms with any sentence of the topic: a phrase must stand in one as it is, a sentence needs all
+# of its terms.
+_SHORT_WORDS = 4
+_MARKER = re.compile(r"[ \t]*\[([1-9]\d{0,3}(?:\s*[,;]\s*[1-9]\d{0,3})*)\]")
+# As in rag.evidence; a number alone too, because sentences are cut behind its full stop.
+_LEADING_MARK = re.compile(r"(?:[-*+•>]|\d{1,3}[.)]|#{1,6})(?:\s+|\Z)")
+_LIST_MARK = re.compile(r"^[ \t]*(?:[-*+•>]|\d{1,3}[.)]|#{1,6})[ \t]+", re.MULTILINE)
+_WORD_IN_LINE = re.compile(r"[^\w\n]*\w")
+_WORD = re.compile(r"\w+")
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_ARTICLES = frozenset(("a", "an", "the"))
+# Not "one", which mostly counts nothing.
+_NUMBER_WORDS = {
+    word: str(n) for n, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)
+}
+_SENTENCE_END = re.compile(r"[.!?…。！？][^\w\s]*\Z")
+_NEGATION = re.compile(r"\b(?:no|not|nor|never|none|nobody|nothing|neither|cannot|without)\b|n['’]t\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of an answer.
+
+    Attributes:
+        text: On one line, without citation markers.
+        numbers: Passages that it cites, from 1, in order, without repeats.
+        bad: Cited numbers that no passage has.
+    """
+
+    text: str
+    numbers: tuple[int, ...]
+    bad: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where a claim is carried.
+
+    Attributes:
+        number: Of the passage, from 1.
+        start: First character in the document.
+        end: One past the last.
+    """
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        claim: The claim.
+        fault: What speaks against the nearest evidence; None when the claim is supported.
+        coverage: Share of its distinct terms, without those of the headings, that the best evidence holds against which nothing
+            else speaks, 0.0 to 1.0.
+        evidence: One span, or one of several cited passages each; empty when the claim is not supported.
+    """
+
+    claim: Claim
+    fault: Fault | None
+    coverage: float
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A claim, a sentence or several, in the forms that are compared.
+
+    Attributes:
+        places: Where it stands; neighbours are one place.
+        words: Lower case without articles, a space before and behind every word.
+        terms: Index terms.
+        numbers: Written in one way.
+        n_negations: Words like "not".
+        known: Of a sentence: terms of its passage and of the headings above it.
+        headings: Of a sentence: terms of the headings above it.
+        is_one: Whether it is one sentence.
+    """
+
+    places: tuple[Evidence, ...]
+    words: str
+    terms: frozenset[str]
+    numbers: frozenset[str]
+    n_negations: int
+    known: frozenset[str] = frozenset()
+    headings: frozenset[str] = frozenset()
+    is_one: bool = True
+
+    def __add__(self, other: _Said) -> _Said:
+        """Both together."""
+        last, first = self.places[-1], other.places[0]
+        joined = (Evidence(last.number, last.start, first.end),) if last.number == first.number else (last, first)
+        return _Said(
+            places=self.places[:-1] + joined + other.places[1:],
+            words=self.words + other.words[1:],
+            terms=self.terms | other.terms,
+            numbers=self.numbers | other.numbers,
+            n_negations=self.n_negations + other.n_negations,
+            known=self.known | other.known,
+            headings=self.headings | other.headings,
+            is_one=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A claim and what its evidence must have.
+
+    Attributes:
+        said: The claim.
+        names: Terms of capitalised words that do not begin the sentence and are not in the question.
+        is_short: Too short for coverage to tell anything.
+        is_part: Ends like a phrase, not like a sentence.
+    """
+
+    said: _Said
+    names: frozenset[str]
+    is_short: bool
+    is_part: bool
+
+
+def parse(text: str, n_passages: int) -> tuple[Claim, ...]:
+    """Cut an answer into sentences and take the citation markers out.
+
+    A marker belongs to the sentence that it stands in or right behind, before or after the full stop; at the beginning of a line, to
+    that line.
+
+    Args:
+        text: As a model wrote it, with markers like ``[1]``, ``[1, 2]`` or ``[1][2]``.
+        n_passages: Passages that it was shown.
+
+    Returns:
+        Sentences that have a word, in order, without list marks.
+
+    Example:
+        >>> parse("It is tall [1]. It is old.[2][7]", 2)
+        (Claim(text='It is tall.', numbers=(1,), bad=()), Claim(text='It is old.', numbers=(2,), bad=(7,)))
+    """
+    marked = _LIST_MARK.sub("\n", normalise(text))
+    bare, markers = "", []
+    begin = 0
+    for match in _MARKER.finditer(marked):
+        bare += marked[begin : match.start()]
+        markers.append((len(bare), [int(number) for number in re.split(r"\s*[,;]\s*", match[1])]))
+        begin = match.end()
+    bare += marked[begin:]
+    spans = [(start, end) for start, end in sentence_spans(bare) if re.search(r"\w", bare[start:end])]
+    cited: list[list[int]] = [[] for _ in spans]
+    for at, numbers in markers if spans else ():
+        n_before = bisect_left(spans, (at, at))
+        begins_line = not bare[bare.rfind("\n", 0, at) + 1 : at].strip() and _WORD_IN_LINE.match(bare, at)
+        place = n_before if begins_line else n_before - 1
+        cited[min(max(place, 0), len(spans) - 1)].extend(numbers)
+    claims = []
+    for (start, end), numbers in zip(spans, cited, strict=True):
+        distinct = dict.fromkeys(numbers)
+        good, bad = (tuple(n for n in distinct if (n <= n_passages) is known) for known in (True, False))
+        claims.append(Claim(" ".join(bare[start:end].split()), good, bad))
+    return tuple(claims)
+
+
+def verify(claims: Sequence[Claim], candidates: Sequence[Candidate], question: str) -> tuple[Verdict, ...]:
+    """Look for every claim in the passages that it cites, or in all of them when it cites none that exists.
+
+    Args:
+        claims: From `parse`.
+        candidates: The passages that the model was shown; the first one has the number 1.
+        question: As asked: names in it need not be in the passage.
+
+    Returns:
+        One verdict a claim, in their order. Of equal evidence that which is the claim word for word is taken, then one sentence
+        before two, then that which shares more terms with the question, then the first. `rag.evidence.cite` makes a citation of it.
+    """
+    asked = frozenset(question_terms(question))
+    passages = [_sentences(number, candidate) for number, candidate in enumerate(candidates, start=1)]
+    return tuple(_verdict(claim, [passages[n - 1] for n in claim.numbers] or passages, asked) for claim in claims)
+
+
+def _verdict(claim: Claim, passages: Sequence[Sequence[_Said]], asked: frozenset[str]) -> Verdict:
+    """The verdict by the best span of the passages, else by the best span of each of those that are cited."""
+    wanted = _wanted(claim.text, asked)
+
+    def rank(span: _Said) -> tuple[int, float, bool, int]:
+        is_exact = (wanted.said.words in span.words) + (wanted.said.words == span.words)
+        return is_exact, _coverage(wanted, span), span.is_one, len(asked & span.terms)
+
+    def sound_rank(span: _Said) -> tuple[bool, int, float, bool, int]:
+        return _fault(wanted, span) in (None, "coverage"), *rank(span)
+
+    spans = [_spans(wanted, sentences) for sentences in passages if sentences]
+    if not spans:
+        return Verdict(claim, "coverage", 0.0, ())
+    best = [max(of_passage, key=sound_rank) for of_passage in spans]
+    touching = [span for span in best if _coverage(wanted, span) > 0]
+    tried = [max(best, key=sound_rank), *([reduce(add, touching)] if claim.numbers and len(touching) > 1 else [])]
+    for span in tried:
+        if _fault(wanted, span) is None:
+            return Verdict(claim, None, _coverage(wanted, span), span.places)
+    nearest = max((span for of_passage in spans for span in of_passage), key=rank)
+    is_sound = _fault(wanted, tried[0]) == "coverage"
+    return Verdict(claim, _fault(wanted, nearest), _coverage(wanted, tried[0]) if is_sound else 0.0, ())
+
+
+def _wanted(text: str, asked: frozenset[str]) -> _Wanted:
+    said = _said(text, ())
+    names = {term for word in _WORD.findall(text)[1:] if word[0].isupper() for term in analyse(word)}
+    is_short = len(said.words.split()) <= _SHORT_WORDS
+    return _Wanted(said, frozenset(names) - asked, is_short, not _SENTENCE_END.search(text))
+
+
+def _fault(wanted: _Wanted, span: _Said) -> Fault | None:
+    """What speaks against a span as evidence, the plainest first."""
+    said = wanted.said
+    if (wanted.is_part or wanted.is_short) and said.terms and said.words in span.words:
+        return None
+    if said.numbers - span.numbers - ({"1"} if " one " in span.words else set()):
+        return "number"
+    if wanted.names - span.known:
+        return "name"
+    if said.n_negations % 2 != span.n_negations % 2:
+        return "negation"
+    if wanted.is_short and wanted.is_part:
+        return "coverage"
+    return "coverage" if _coverage(wanted, span) < (1.0 if wanted.is_short else MIN_COVERAGE) else None
+
+
+def _coverage(wanted: _Wanted, span: _Said) -> float:
+    terms = wanted.said.terms - span.headings or wanted.said.terms
+    return len(terms & span.terms) / (len(terms) or 1)
+
+
+def _spans(wanted: _Wanted, sentences: Sequence[_Said]) -> list[_Said]:
+    """Sentences, then those two neighbours that cover more together; others would only lend their negations."""
+    covered = [_coverage(wanted, sentence) for sentence in sentences]
+    pairs = [one + two for one, two in pairwise(sentences)]
+    most = [max(two) for two in pairwise(covered)]
+    return [*sentences, *(pair for pair, alone in zip(pairs, most, strict=True) if _coverage(wanted, pair) > alone)]
+
+
+def _sentences(number: int, candidate: Candidate) -> list[_Said]:
+    text, source = candidate.chunk.text, candidate.chunk.source
+    headings = frozenset(analyse(context_line(source.title, source.headings)))
+    known = headings.union(analyse(text))
+    sentences = []
+    for start, end in sentence_spans(text):
+        mark = _LEADING_MARK.match(text, start, end)
+        start = mark.end() if mark else start
+        if start < end and " ".join(text[start:end].split()) not in source.headings:
+            place = Evidence(number, source.start_char + start, source.start_char + end)
+            sentences.append(replace(_said(text[start:end], (place,)), known=known, headings=headings))
+    return sentences
+
+
+def _said(text: str, places: tuple[Evidence, ...]) -> _Said:
+    lowered = text.lower()
+    words = [_plain(word) for word in _TOKEN.findall(lowered) if word not in _ARTICLES]
+    return _Said(
+        places=places,
+        words="".join(f" {word}" for word in words) + " ",
+        terms=frozenset(analyse(text)),
+        numbers=frozenset(_plain(number) for word in words for number in _NUMBER.findall(word)),
+        n_negations=len(_NEGATION.findall(lowered)),
+    )
+
+
+def _plain(word: str) -> str:
+    """A number in digits, without grouping and without zeros that say nothing; another word as it is."""
+    if not _NUMBER.fullmatch(word):
+        return _NUMBER_WORDS.get(word, word)
+    if _GROUPED.fullmatch(word):
+        word = word.replace(",", "")
+    if re.fullmatch(r"\d+\.\d+", word):
+        word = word.rstrip("0").rstrip(".")
+    return word.lstrip("0") or "0"
