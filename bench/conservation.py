@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from rag.clocks import CpuClock, thread_clock
 from rag.engine import Engine
-from rag.meter import Account, CpuClock, Ledger, Meter, thread_clock
+from rag.ledger import Account, Ledger
+from rag.meter import Meter
 from rag.power import Power
 from rag.types import Query, SearchResult
 

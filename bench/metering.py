@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rag.clocks import thread_clock
 from rag.engine import Engine
-from rag.meter import Ledger, Meter, thread_clock
+from rag.ledger import Ledger
+from rag.meter import Meter
 from rag.power import Power
 from rag.types import Query
 

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rag.console import line, one_line, show_answer, show_context, show_search
-from rag.conversation import Turn
 from rag.engine import Engine, open_engine
 from rag.errors import ConfigError, InputError, RagError
 from rag.meter import Meter
@@ -20,6 +19,9 @@ from rag.settings import GeneratorName, Settings
 from rag.types import Answer, Budget, ContextResult, Filters, Query, SearchResult
 from rag.usage import Parser
 from rag.wire import Json, answer_json, context_json, search_json
+
+if TYPE_CHECKING:
+    from rag.conversation import Turn
 
 _PARTLY_FAILED = 3
 _Result = TypeVar("_Result")
@@ -201,6 +203,8 @@ def _answering(settings: Settings, options: argparse.Namespace) -> Settings:
 
 def _history(path: str) -> tuple[Turn, ...]:
     """The turns of a conversation file."""
+    from rag.conversation import Turn
+
     turns = []
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()

@@ -77,6 +77,8 @@ def show_cost(measurement: Measurement) -> None:
             said(energy.total),
             f"{said(energy.carbon)} CO2e" + (" at the world average" if "region" in energy.assumed else ""),
         ]
+        if "remote_energy" in energy.not_modelled:
+            parts.append("energy of the remote server not known")
     faint("cost: " + " | ".join(parts))
     for note in energy.notes if energy else ():
         faint(f"note: {note}")

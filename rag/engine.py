@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rag import __version__
-from rag.cache import AnswerCache, Asked, Key
 from rag.context import pack
-from rag.conversation import Turn, accept, needs_rewrite, rewrite_prompt, standalone
 from rag.embed import Embedder, open_embedder
 from rag.errors import ConfigError, InputError, ModelError
 from rag.evidence import confidence, shares_a_word
@@ -43,7 +41,9 @@ from rag.types import (
     Vector,
 )
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what most questions do not need is imported by those that do: 30 ms of a cold start
+    from rag.cache import AnswerCache, Key
+    from rag.conversation import Turn
     from rag.tokens import TokenCounter
 
 MAX_K = 1000
@@ -162,13 +162,23 @@ class Engine:
             text, rewriting = self._standing_alone(history, self._checked(query), meter, budget)
             if text != query.text:
                 query, focus = replace(query, text=text), query.text
+        if self._cache is None:
+            answer = self._written(query, None, meter, budget, focus)
+        else:
+            answer = self._remembered(self._cache, self._key(query, budget, scope, focus), query, meter, budget, focus)
+        return _in_conversation(answer, query.text, rewriting) if focus else answer
+
+    def _remembered(self, cache: AnswerCache, key: Key, query: Query, meter: Meter, budget: Budget, focus: str) -> Answer:
+        """An answer given before, or a new one that is kept."""
+        from rag.cache import Asked
+
         text = self._checked(query)
-        known = Asked(self._cache, self._settings.cache.mode, self._key(query, budget, scope, focus), self._store, meter)
+        known = Asked(cache, self._settings.cache.mode, key, self._store, meter)
         if (answer := known.exact(text)) is None:
             vector = None if query.mode == "bm25" else self._embedded(text, meter)
             if (answer := known.similar(text, vector)) is None:
                 answer = known.keep(text, vector, self._written(query, vector, meter, budget, focus))
-        return _in_conversation(answer, query.text, rewriting) if focus else answer
+        return answer
 
     def _standing_alone(self, history: Sequence[Turn], question: str, meter: Meter, budget: Budget) -> tuple[str, Step | None]:
         """The question as it can be searched for without the conversation, and what a model did for it.
@@ -176,6 +186,8 @@ class Engine:
         The model is asked only where the rule sees that the question leans on the conversation, and not when the answer has a limit:
         that is for the answer.
         """
+        from rag.conversation import accept, needs_rewrite, rewrite_prompt, standalone
+
         limit = self._settings.search.max_query_chars
         with meter.stage("rewrite"):
             by_rule = standalone(history, question, limit).question
@@ -226,6 +238,8 @@ class Engine:
     def _key(self, query: Query, budget: Budget, scope: str, focus: str) -> Key:
         """Everything that decides an answer besides the question and the documents."""
         settings = (__version__, query.k, budget, focus, self._settings.search, self._settings.answer)
+        from rag.cache import Key
+
         return Key(
             collection=self._store.collection,
             embedder=self._embedder.id,
@@ -371,6 +385,8 @@ def _in_conversation(answer: Answer, question: str, rewriting: Step | None) -> A
 def _cache(settings: Settings) -> AnswerCache | None:
     if settings.cache.mode == "off":
         return None
+    from rag.cache import AnswerCache
+
     return AnswerCache(settings.data_dir, max_entries=settings.cache.max_entries, ttl_s=settings.cache.ttl_s)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rag.meter import Account
+from rag.ledger import Account
 from rag.power import Price
 from rag.types import Energy, Measurement
 
@@ -71,18 +71,22 @@ def _energy_samples(measurement: Measurement, energy: Energy) -> list[Sample]:
     return samples
 
 
-def unattributed_joules(account: Account, price: Price, n_reserved_threads: int) -> float:
-    """Joules of a process that no request bears: ``rag_unattributed_energy_joules_total``.
+def unattributed_joules(before: Account, now: Account, price: Price, n_reserved_threads: int, pue: float = 1.0) -> float:
+    """What ``rag_unattributed_energy_joules_total`` grows by: joules of a process that no request bears.
 
     Args:
-        account: Of the process, since its beginning.
-        price: Of a CPU-second and a reserved thread.
+        before: The account when this was asked last.
+        now: The account now.
+        price: Of a CPU-second and a reserved thread meanwhile.
         n_reserved_threads: Hardware threads kept for the process.
+        pue: Of the site.
 
     Returns:
-        Active joules of unattributed CPU seconds and idle joules of the time without a request in flight.
+        Active joules of unattributed CPU seconds and idle joules of the time without a request in flight; at least 0, because native
+        threads of a request in flight count as unattributed until it ends.
     """
-    return price.active_w.value * account.unattributed_s + price.idle_w.value * n_reserved_threads * account.idle_s
+    cpu_s, idle_s = now.unattributed_s - before.unattributed_s, now.idle_s - before.idle_s
+    return pue * max(0.0, price.active_w.value * cpu_s + price.idle_w.value * n_reserved_threads * idle_s)
 
 
 def span_attributes(measurement: Measurement) -> dict[str, str | int | float]:

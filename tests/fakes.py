@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from rag.clocks import CpuClock, Lane
 from rag.evidence import cite
 from rag.generate import NO_LIMIT
 from rag.generate.model import Completion, Limits, Message, Prompt
-from rag.meter import CpuClock, Lane, Meter
+from rag.meter import Meter
 from rag.types import Budget, Candidate, Draft, Figure, TextRole, Vectors
 
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -13,10 +13,10 @@ from eval.answers import contains_answer
 from eval.datasets import Dataset, load_beir
 from eval.retrieval import evaluate
 from rag.__main__ import main
+from rag.clocks import Lane
 from rag.embed import Embedder, open_embedder
 from rag.engine import Engine
 from rag.generate import open_generator
-from rag.meter import Lane
 from rag.settings import AnswerSettings, Settings
 from rag.store import open_store
 from rag.tokens import SHIPPED_NAME, open_counter

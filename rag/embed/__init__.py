@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from rag.meter import Lane
+from rag.clocks import Lane
 from rag.settings import EmbedderSettings
 from rag.types import TextRole, Vectors
 

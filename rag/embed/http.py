@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rag.clocks import Lane
 from rag.errors import ModelError
 from rag.http import JsonServer
-from rag.meter import Lane
 from rag.models.registry import SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelTokenizer
 from rag.settings import EmbedderSettings

@@ -13,7 +13,7 @@ from typing import assert_never
 
 import numpy as np
 
-from rag.meter import Lane
+from rag.clocks import Lane
 from rag.models.registry import Model
 from rag.models.session import ModelSession, ModelTokenizer
 from rag.types import TextRole, Vectors

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from rag.clocks import CpuClock, Lane, process_clock
 from rag.errors import ConfigError, MissingExtraError, ModelError, PowerError
 from rag.generate.model import Completion, Limits, Prompt
 from rag.http import JsonServer, Reply, says_too_long
-from rag.meter import CpuClock, Lane, process_clock
 from rag.power.remote import remote_energy
 from rag.settings import LanguageModelSettings
 from rag.tokens import TokenCounter, open_counter

@@ -29,10 +29,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rag.clocks import CpuClock, Lane
 from rag.errors import ConfigError, MissingExtraError, ModelError
 from rag.generate.memory import check_memory
 from rag.generate.model import Completion, Ending, Limits, Prompt
-from rag.meter import CpuClock, Lane
 from rag.models.gguf import GgufModel
 from rag.settings import openmp_wait_policy
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from rag.meter import CpuClock, Lane
+from rag.clocks import CpuClock, Lane
 from rag.types import Figure
 
 Role = Literal["system", "user", "assistant"]

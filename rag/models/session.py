@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.clocks import Lane
 from rag.errors import ModelError
-from rag.meter import Lane
 from rag.models.wire import has_external_data
 from rag.types import Vector
 

@@ -67,11 +67,13 @@ class Told(NamedTuple):
         assumed: Inputs that nobody told.
         notes: Sources that were passed over, and why.
         sci_unit: Grams by functional unit: an answer, or a run of a command that gives none.
+        missing: Quantities that were to be counted and cannot be.
     """
 
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sci_unit: Unit = "g/answer"
+    missing: tuple[str, ...] = ()
 
 
 class Power:
@@ -106,6 +108,11 @@ class Power:
             f"{settings.embodied_g_per_thread_s:g} g per reserved thread-second (energy.embodied_g_per_thread_s)"
         )
         self._reserved_threads = settings.reserved_threads or 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sources that were passed over when this was opened, and why."""
+        return self._told.notes
 
     def gpu_reading(self) -> GpuReading | None:
         """GPU counters now, to be handed back with the work; None where they are not counted or just now cannot be read."""
@@ -167,7 +174,7 @@ class Power:
             embodied=embodied,
             sci=total([carbon, embodied] if embodied else [carbon], self._told.sci_unit),
             assumed=assumed,
-            not_modelled=unknown + _NEVER_MODELLED,
+            not_modelled=unknown + self._told.missing + _NEVER_MODELLED,
             notes=self._told.notes + notes,
         )
 
@@ -266,14 +273,16 @@ def open_power(settings: EnergySettings, data_dir: Path, *, service: bool = Fals
         assumed.append("pue")
     if settings.embodied_g_per_thread_s == EnergySettings().embodied_g_per_thread_s:
         assumed.append("embodied")
+    windows = _windows(settings.powercap_root, idle_ratio(cpu), notes)
+    gpus = _gpus(notes) if settings.gpu == "on" else None
     reserved = settings.reserved_threads or (_allowed_threads() if service else 1)
     return Power(
         price,
         grid,
         replace(settings, reserved_threads=reserved),
-        windows=_windows(settings.powercap_root, idle_ratio(cpu), notes),
-        gpus=_gpus(notes) if settings.gpu == "on" else None,
-        told=Told(tuple(assumed), tuple(notes), sci_unit),
+        windows=windows,
+        gpus=gpus,
+        told=Told(tuple(assumed), tuple(notes), sci_unit, ("gpu",) if settings.gpu == "on" and gpus is None else ()),
     )
 
 
@@ -287,7 +296,7 @@ def calibration_path(settings: EnergySettings, data_dir: Path) -> Path:
     Returns:
         The path.
     """
-    return Path(settings.calibration) if settings.calibration else data_dir / "calibration.json"
+    return Path(settings.calibration).expanduser() if settings.calibration else data_dir / "calibration.json"
 
 
 def _calibrated(settings: EnergySettings, data_dir: Path, cpu_name: str, n_threads: int, notes: list[str]) -> Price | None:
@@ -321,7 +330,13 @@ def _world() -> Intensity:
 
 def _windows(root: Path, ratio: Band, notes: list[str]) -> CounterWindows | None:
     """Energy counters, if there are any; that there are none is no fault, that they cannot be read is."""
-    if not root.is_dir():
+    try:
+        if not root.is_dir():
+            if root != EnergySettings().powercap_root:
+                notes.append(f"energy counters not used: {root} is no folder; correct energy.powercap_root")
+            return None
+    except OSError as error:  # a parent that may not be searched, a name that is too long
+        notes.append(f"energy counters not used: {str(root)[:200]}: {error.strerror}; correct energy.powercap_root")
         return None
     from rag.power.rapl import Rapl
     from rag.power.window import CounterWindows

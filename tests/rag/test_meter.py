@@ -6,13 +6,18 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.meter import Clock, Lane, Ledger, Meter, Share, process_clock, thread_clock
-from rag.types import StageCost, TokenCounts
+from rag.clocks import Lane, process_clock, thread_clock
+from rag.ledger import Entry, Ledger
+from rag.meter import Clock, Meter
+from rag.power import open_power
+from rag.settings import EnergySettings
+from rag.types import Figure, StageCost, TokenCounts
 
 
 def burn(cpu_s: float = 0.02) -> None:
@@ -183,19 +188,24 @@ def test_child_process_is_charged_to_the_stage_that_names_it(clock: Clock) -> No
     assert measured.cpu_s >= measured.stages[0].cpu_s
 
 
-def test_clock_of_an_ended_process_stands_still() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        clock = process_clock(child.pid)
-        before = clock()
+def test_child_that_ends_inside_its_stage_is_named_and_not_zero(tmp_path: Path) -> None:
+    meter = Meter("thread", power=open_power(EnergySettings(powercap_root=tmp_path / "none"), tmp_path))
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child,
+        meter.stage("generate", child=process_clock(child.pid)),
+    ):
         child.communicate(b"\n")
-    assert clock() == clock() >= before
+    energy = meter.finish().energy
+    assert energy is not None
+    assert "child_cpu" in energy.not_modelled
 
 
 def test_clock_of_no_process_is_refused() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
-    with pytest.raises(ProcessLookupError):
-        process_clock(child.pid)
+    for pid in (child.pid, 0, -1, 2**31, 2**40):
+        with pytest.raises(ProcessLookupError):
+            process_clock(pid)
 
 
 class Pool:
@@ -318,10 +328,10 @@ def test_event_loop_is_shared_by_the_requests_in_flight_only() -> None:
     loop.ns += 100
     assert ledger.share(first).framework_s == pytest.approx(150e-9)
     assert ledger.share(second).framework_s == pytest.approx(50e-9)
-    ledger.leave(0)
+    ledger.leave(first, 0)
     loop.ns += 100
     assert ledger.share(second).framework_s == pytest.approx(150e-9)
-    ledger.leave(0)
+    ledger.leave(second, 0)
     loop.ns += 1000
     assert ledger.account().framework_s == pytest.approx(300e-9)
 
@@ -336,18 +346,79 @@ def test_measurement_of_a_request_holds_its_share_of_the_event_loop() -> None:
     assert measured.cpu_s >= 3.0
 
 
+def test_requests_in_flight_are_not_unattributed() -> None:
+    ledger = Ledger()
+    with Meter("thread", ledger=ledger):
+        burn(0.2)
+        during = ledger.account()
+    assert during.in_flight_s >= 0.2
+    assert during.unattributed_s < 0.15
+    assert ledger.account().in_flight_s == 0.0
+
+
+def test_meter_of_the_process_clock_cannot_keep_a_ledger() -> None:
+    with pytest.raises(ValueError, match="clock 'thread'"):
+        Meter("process", ledger=Ledger())
+
+
+def test_meter_is_entered_once() -> None:
+    with Meter("thread", ledger=Ledger()) as meter, pytest.raises(RuntimeError, match="once"):
+        meter.__enter__()
+
+
+def test_meter_of_the_thread_clock_refuses_another_thread() -> None:
+    meter = Meter("thread")
+    faults: list[str] = []
+
+    def use() -> None:
+        for work in (meter.finish, meter.stage("work").__enter__):
+            try:
+                work()
+            except RuntimeError as error:
+                faults.append(str(error))
+
+    other = threading.Thread(target=use)
+    other.start()
+    other.join()
+    assert len(faults) == 2
+    assert "belongs to the thread" in faults[0]
+
+
+def test_stage_that_is_still_open_has_what_it_took_so_far() -> None:
+    meter = Meter()
+    with meter.stage("work"):
+        burn(0.05)
+        assert stages(meter)["work"].cpu_s >= 0.05
+    assert stages(meter)["work"].cpu_s < 0.1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Figure(float("nan"), 0.0, 1.0, "J", "modelled", "x", "y"),
+        Figure(1.0, 0.0, float("inf"), "J", "modelled", "x", "y"),
+        Figure(0.0, 0.0, 0.0, "J", "modelled", "x", "y"),
+        Figure(1.0, 0.5, 2.0, "g", "modelled", "x", "y"),
+    ],
+)
+def test_remote_energy_that_is_none_is_refused(wrong: Figure) -> None:
+    with pytest.raises(ValueError, match="allowed: joules above 0"):
+        Meter().remote(wrong)
+
+
 @given(events=st.lists(st.tuples(st.sampled_from(["enter", "leave", "tick"]), st.integers(0, 10**9)), max_size=60))
 def test_shares_of_the_event_loop_add_up_to_the_whole(events: list[tuple[str, int]]) -> None:
     loop = Loop()
     ledger = Ledger(loop.clock)
-    in_flight: list[Share] = []
+    in_flight: list[Entry] = []
     borne = shared = 0.0
     for event, number in events:
         if event == "enter":
             in_flight.append(ledger.enter())
         elif event == "leave" and in_flight:
-            borne += ledger.share(in_flight.pop(number % len(in_flight))).framework_s
-            ledger.leave(0)
+            entry = in_flight.pop(number % len(in_flight))
+            borne += ledger.share(entry).framework_s
+            ledger.leave(entry, 0)
         elif event == "tick":
             loop.ns += number
             shared += number / 1e9 if in_flight else 0.0

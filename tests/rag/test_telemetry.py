@@ -5,7 +5,8 @@ from collections import defaultdict
 
 import pytest
 
-from rag.meter import Account, Meter
+from rag.ledger import Account
+from rag.meter import Meter
 from rag.power import Power, Price
 from rag.power.figure import Band
 from rag.power.grid import intensity
@@ -90,5 +91,15 @@ def test_span_tells_tokens_by_the_names_of_the_conventions_and_energy_by_ours() 
 
 
 def test_unattributed_joules_are_those_of_idle_time_and_of_threads_without_a_request() -> None:
-    account = Account(wall_s=10.0, process_s=5.0, attributed_s=2.0, framework_s=1.0, unattributed_s=2.0, idle_s=4.0, n_requests=3)
-    assert unattributed_joules(account, PRICE, 2) == 3.0 * 2.0 + 0.5 * 2 * 4.0
+    before = Account(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    account = Account(
+        wall_s=10.0, process_s=5.0, attributed_s=2.0, framework_s=1.0, in_flight_s=0.0, unattributed_s=2.0, idle_s=4.0, n_requests=3
+    )
+    assert unattributed_joules(before, account, PRICE, 2) == 3.0 * 2.0 + 0.5 * 2 * 4.0
+    assert unattributed_joules(before, account, PRICE, 2, pue=2.0) == 2 * (3.0 * 2.0 + 0.5 * 2 * 4.0)
+
+
+def test_unattributed_joules_never_fall() -> None:
+    before = Account(1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0)
+    after = before._replace(attributed_s=1.0, unattributed_s=0.0)
+    assert unattributed_joules(before, after, PRICE, 2) == 0.0

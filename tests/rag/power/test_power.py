@@ -153,7 +153,7 @@ def test_calibration_comes_before_the_table(tmp_path: Path) -> None:
     energy = open_power(EnergySettings(powercap_root=tmp_path / "none"), tmp_path).energy(work(cpu_s=2.0))
     assert energy.active.value == pytest.approx(20.0)
     assert energy.active.source.startswith("calibration of 2026-11-21")
-    assert not energy.notes
+    assert not any(note.startswith("calibration") for note in energy.notes)
 
 
 @pytest.mark.parametrize("damage", ["not json", "[]", json.dumps({"format": 99})])
@@ -310,6 +310,19 @@ def test_nothing_says_measured_and_apportioned_only_with_a_counter_read_in_its_w
             assert METHODS.index(energy.total.method) == max(
                 METHODS.index(part.method) for part in parts if part.hi > 0 or part is parts[0]
             )
+
+
+def test_gpu_that_is_wanted_and_not_there_is_named(tmp_path: Path) -> None:
+    energy = open_power(EnergySettings(powercap_root=tmp_path / "none", gpu="on"), tmp_path).energy(work())
+    assert "gpu" in energy.not_modelled
+    assert any("GPU" in note for note in energy.notes)
+
+
+@pytest.mark.parametrize("root", ["none", "a" * 5000])
+def test_named_root_of_counters_that_is_none_is_noted_and_stops_nothing(tmp_path: Path, root: str) -> None:
+    energy = open_power(EnergySettings(powercap_root=tmp_path / root), tmp_path).energy(work())
+    assert any("energy.powercap_root" in note for note in energy.notes)
+    assert energy.active.method == "modelled"
 
 
 def test_told_is_in_every_result() -> None:
