@@ -46,9 +46,10 @@ def this_machine() -> Machine:
 def commit() -> str:
     """Short name of the commit, with ``-dirty`` where the tree differs from it; ``worktree`` outside git."""
     name = _git("rev-parse", "--short", "HEAD")
+    # Results of other benchmarks at this commit change no code.
     if not name:
         return "worktree"
-    return f"{name}-dirty" if _git("status", "--porcelain") else name
+    return f"{name}-dirty" if _git("status", "--porcelain", "--", ".", ":!bench/results") else name
 
 
 def _git(*arguments: str) -> str:

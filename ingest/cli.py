@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingest.check import check_request
 from ingest.pipeline import IngestReport, IngestRequest, ingest
 from rag.console import line, show_cost
-from rag.embed import open_embedder
+from rag.embed import Embedder, open_embedder
 from rag.errors import InputError
 from rag.meter import Meter
 from rag.power import open_power
@@ -55,10 +56,18 @@ def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
         prefix=options.prefix,
         metadata=_metadata(options.meta),
     )
+    models_dir = settings.data_dir / "models"
     deferral = parse_deferral(options, time.time())
-    deferred = wait(deferral, time.time, time.sleep, _tell) if deferral else None
+    embedder: Embedder | None = None
+    deferred: Deferred | None = None
+    if deferral is not None:
+        # Who waits for hours and comes back to a misspelt path has lost the clean hours.
+        embedder = open_embedder(settings.embedder, models_dir)
+        check_request(request, settings, embedder)
+        deferred = wait(deferral, time.time, time.sleep, _tell)
     meter = Meter(power=open_power(settings.energy, settings.data_dir, sci_unit="g/run"), from_process_start=True)
-    embedder = open_embedder(settings.embedder, settings.data_dir / "models")
+    if embedder is None:
+        embedder = open_embedder(settings.embedder, models_dir)
     progress = _BarProgress() if sys.stderr.isatty() else _LineProgress()
     try:
         report = ingest(request, settings, embedder, progress, meter)

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rag.console import emphasised, line
-from rag.errors import ConfigError, InputError
+from rag.console import emphasised, faint, line
+from rag.errors import ConfigError, InputError, PowerError
 from rag.power import Price, calibration_path, open_power
-from rag.power.figure import Band, said
+from rag.power.figure import Band, product, said
 from rag.settings import Settings
 from rag.types import Figure
 from rag.usage import Parser
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 # One kWh, for a comparison of regions without a measured load.
 _ONE_KWH_J = 3.6e6
-_GIVE_RESULTS = "give what rag search, context, ask or ingest print with --json, one result a line"
+_ONE_KWH = Figure(_ONE_KWH_J, _ONE_KWH_J, _ONE_KWH_J, "J", "assumed", "1 kWh; --results FILE takes the joules of results", "any")
+# A meter settles in seconds, a fan in minutes; an hour for each load is a slip.
+_MAX_SETTLE_S = 3600.0
+# Somebody who cannot give a number of watts four times will not the fifth time.
+_MAX_SLIPS = 3
 
 
 def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
@@ -75,7 +79,11 @@ def _parser() -> Parser:
     )
     calibrate.add_argument("--threads", metavar="N,N", help="busy threads to make load with (default: none, a quarter, half, all)")
     calibrate.add_argument(
-        "--settle", type=float, default=10.0, metavar="S", help="seconds of load before you are asked (default: %(default)g)"
+        "--settle",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds of load before you are asked, 0 to 3600 (default: %(default)g)",
     )
     bench = commands.add_parser(
         "bench", help="threads x batch of the embedder: the least CPU-seconds a query within a latency limit"
@@ -113,25 +121,48 @@ def _doctor(settings: Settings, as_json: bool) -> int:
 
 
 def _regions(options: argparse.Namespace, settings: Settings, as_json: bool) -> int:
-    from rag.power.grid import compare, intensity, regions
+    from rag.power.grid import compare, regions
+    from rag.power.load import Load, results_load
 
-    load = _load(options.results)
-    codes = [intensity(code).code for code in options.codes] or [row.code for row in regions()]
-    current = open_power(settings.energy, settings.data_dir).intensity
-    costs = compare(Band(load.value / _ONE_KWH_J, load.lo / _ONE_KWH_J, load.hi / _ONE_KWH_J), codes)
-    carbon = [load._replace(**cost.grams._asdict(), unit="g", method="modelled", year=cost.intensity.year) for cost in costs]
+    codes = [_code(code) for code in options.codes] or [row.code for row in regions()]
+    load = results_load(_lines(options.results), options.results) if options.results is not None else Load(_ONE_KWH)
+    joules = load.joules
+    power = open_power(settings.energy, settings.data_dir)
+    current, notes = power.intensity, power.notes + load.notes
+    rows = [cost.intensity for cost in compare(Band(joules.value, joules.lo, joules.hi).times(1 / _ONE_KWH_J), codes)]
+    carbon = [product(joules, row.g_per_kwh.times(1 / _ONE_KWH_J), "g", "modelled", row.source, row.year) for row in rows]
     if as_json:
-        rows = [_region_json(cost.intensity) | {"carbon_g": figure_json(g)} for cost, g in zip(costs, carbon, strict=True)]
-        _print_json({"load_j": figure_json(load), "region": _region_json(current), "regions": rows})
+        listed = [_region_json(row) | {"carbon_g": figure_json(grams)} for row, grams in zip(rows, carbon, strict=True)]
+        found = {"load_j": figure_json(joules), "region": _region_json(current), "regions": listed}
+        _print_json(found | {"n_skipped": load.n_skipped, "notes": list(notes)})
         return 0
-    line(f"load: {said(load)}, {load.source}")
-    for cost, grams in zip(costs, carbon, strict=True):
-        row = cost.intensity
+    line(f"load: {said(joules)}, {joules.source}")
+    for row, grams in zip(rows, carbon, strict=True):
         mark = "*" if row.code == current.code and current.is_known else " "
         line(f"{mark} {row.code:<6} {row.g_per_kwh.value:5.0f} g/kWh  {said(grams)}  {row.name}, {row.year}, {row.source}")
+    if load.n_skipped:
+        line(f"skipped: {load.n_skipped} lines that hold an error and no result")
     if not current.is_known:
         line(f"this machine: no region set, so {current.g_per_kwh.value:.0f} g/kWh are assumed; set energy.region")
+    for note in notes:
+        faint(f"note: {note}")
     return 0
+
+
+def _code(region: str) -> str:
+    """The code of a region that was named as an argument."""
+    from rag.power.grid import intensity
+
+    try:
+        return intensity(region).code
+    except PowerError as error:
+        if error.code != "region_unknown":
+            raise
+        # The table speaks of the setting first and of what is allowed there last; between them is what it has that is near.
+        found = str(error).removeprefix("energy.region is ").partition("; allowed:")[0]
+        raise InputError(
+            f"REGION is {found}; allowed: codes and names that 'rag energy regions' lists, or none for all of them", code=error.code
+        ) from error
 
 
 def _region_json(row: Intensity) -> Json:
@@ -142,37 +173,12 @@ def _price_json(price: Price) -> Json:
     return price._asdict() | {"active_w": price.active_w._asdict(), "idle_w": price.idle_w._asdict()}
 
 
-def _load(path: str | None) -> Figure:
-    """The joules of results of other commands, added up; one kWh without a file."""
-    if path is None:
-        return Figure(
-            _ONE_KWH_J, _ONE_KWH_J, _ONE_KWH_J, "J", "assumed", "1 kWh; --results FILE takes the joules of results", "any"
-        )
-    load = Band(0.0, 0.0, 0.0)
-    n_results = 0
-    for number, text in enumerate(_lines(path), start=1):
-        if not text.strip():
-            continue
-        try:
-            energy = json.loads(text)["measurement"]["energy_j"]
-            load = Band(load.value + energy["value"], load.lo + energy["lo"], load.hi + energy["hi"])
-        except (ValueError, KeyError, TypeError) as error:
-            shown = text.strip()[:80]
-            raise InputError(
-                f"{path}:{number} has no measurement with energy_j: {shown}; {_GIVE_RESULTS}", code="bad_record"
-            ) from error
-        n_results += 1
-    if not n_results:
-        raise InputError(f"{path} holds no results; {_GIVE_RESULTS}", code="bad_record")
-    return Figure(load.value, load.lo, load.hi, "J", "modelled", f"sum of {n_results} results", "any")
-
-
 def _lines(path: str) -> Iterator[str]:
-    if path == "-":
-        yield from sys.stdin
-        return
     try:
-        yield from Path(path).read_text(encoding="utf-8").splitlines()
+        if path == "-":
+            yield from sys.stdin
+        else:  # not splitlines: a string of JSON may hold what that takes for the end of a line
+            yield from Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}; give a text file, or - for standard input", code="unreadable") from error
 
@@ -181,15 +187,20 @@ def _calibrate(options: argparse.Namespace, settings: Settings, as_json: bool) -
     import datetime
     import os
 
-    from rag.power.calibration import calibrated_price, fit, parse_readings, save
+    from rag.power.calibration import calibrated_price, check_place, fit, parse_readings, save
     from rag.power.cpu import identify
 
-    lines = _lines(options.readings) if options.readings else _asked(options, settings)
+    if not 0 <= options.settle <= _MAX_SETTLE_S:
+        raise InputError(
+            f"--settle is {options.settle:g}; allowed: 0 to {_MAX_SETTLE_S:g} seconds; give how long your meter needs", code="usage"
+        )
+    path = calibration_path(settings.energy, settings.data_dir)
+    check_place(path)
+    lines = _lines(options.readings) if options.readings is not None else _asked(options, settings)
     readings = parse_readings(lines, options.readings or "standard input")
     made = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     calibration = fit(readings, identify().name, os.cpu_count() or 1, made)
     price = calibrated_price(calibration, calibration.cpu, calibration.n_threads)
-    path = calibration_path(settings.energy, settings.data_dir)
     save(path, calibration)
     if as_json:
         _print_json({"path": str(path), "calibration": asdict(calibration), "price": _price_json(price)})
@@ -210,8 +221,6 @@ def _asked(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
 
     from rag.embed.tuning import burn
 
-    if options.settle < 0:
-        raise InputError(f"--settle is {options.settle:g}; allowed: 0 or more seconds", code="usage")
     model = _model(settings, "rag energy calibrate makes load with")
     n_threads = os.cpu_count() or 1
     loads = _counts(options.threads, "--threads", 0) or sorted({0, -(-n_threads // 4), -(-n_threads // 2), n_threads})
@@ -221,15 +230,39 @@ def _asked(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
         with burn(model, busy):
             sys.stderr.write(f"{busy} of {n_threads} threads are busy; wait {options.settle:g} s, then read the meter\n")
             time.sleep(options.settle)
-            sys.stderr.write("watts shown: ")
-            sys.stderr.flush()
-            answer = sys.stdin.readline()
+            reading = _asked_watts(busy)
+        yield reading
+
+
+def _asked_watts(busy: int) -> str:
+    """A line of busy threads and watts; after a slip the question is put again."""
+    from rag.power.calibration import parse_readings
+
+    n_slips = 0
+    while True:
+        sys.stderr.write("watts shown: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
         if not answer:
             raise InputError("standard input ended before all readings were given; nothing was written", code="calibration")
-        yield f"{busy} {answer.strip()}"
+        reading = f"{busy} {answer.strip()}"
+        try:
+            parse_readings([reading], "standard input")
+        except InputError as error:
+            slip = f"{answer.strip()[:60]!r} is not a number of watts; allowed: above 0 and below 100000, with a point for decimals"
+            if n_slips == _MAX_SLIPS:
+                raise InputError(
+                    f"{slip}; {n_slips + 1} answers were not; nothing was written, start again", code="calibration"
+                ) from error
+            n_slips += 1
+            sys.stderr.write(f"{slip}; once more\n")
+        else:
+            return reading
 
 
 def _bench(options: argparse.Namespace, settings: Settings, as_json: bool) -> int:
+    import time
+
     from rag.embed.tuning import choose, sweep
 
     if not options.max_latency_ms > 0:
@@ -237,6 +270,8 @@ def _bench(options: argparse.Namespace, settings: Settings, as_json: bool) -> in
     if not 1 <= options.rounds <= 100:
         raise InputError(f"--rounds is {options.rounds}; allowed: 1 to 100", code="usage")
     model = _model(settings, "rag energy bench measures")
+    power = open_power(settings.energy, settings.data_dir)
+    began_ns = time.monotonic_ns()
     trials = sweep(
         model,
         threads=_counts(options.threads, "--threads", 1),
@@ -245,15 +280,14 @@ def _bench(options: argparse.Namespace, settings: Settings, as_json: bool) -> in
         progress=_tell_step,
     )
     chosen = choose(trials, options.max_latency_ms)
-    price = open_power(settings.energy, settings.data_dir).price(0)
+    price = power.price(began_ns)  # only now have the counters seen the work
+    energies = [_active(price, trial.cpu_ms_per_query / 1000) for trial in trials]
     if as_json:
-        joules = [{"j_per_query": price.active_w.value * trial.cpu_ms_per_query / 1000, **asdict(trial)} for trial in trials]
-        _print_json({"trials": joules, "chosen": asdict(chosen), "price": _price_json(price)})
+        rows = [{"j_per_query": figure_json(energy), **asdict(trial)} for trial, energy in zip(trials, energies, strict=True)]
+        _print_json({"trials": rows, "chosen": asdict(chosen), "price": _price_json(price), "notes": list(power.notes)})
         return 0
     line(f"{'threads':>7} {'batch':>5} {'CPU-ms':>8} {'p50 ms':>8} {'p95 ms':>8} {'cosine':>8}   active energy of a query")
-    for trial in trials:
-        active = price.active_w.times(trial.cpu_ms_per_query / 1000)
-        energy = Figure(active.value, active.lo, active.hi, "J", price.method, price.source, price.boundary)
+    for trial, energy in zip(trials, energies, strict=True):
         mark = "*" if trial == chosen.trial else " "
         line(
             f"{trial.threads:>7} {trial.batch:>5} {trial.cpu_ms_per_query:8.2f} {trial.wall_p50_ms:8.1f} {trial.wall_p95_ms:8.1f} "
@@ -261,7 +295,17 @@ def _bench(options: argparse.Namespace, settings: Settings, as_json: bool) -> in
         )
     line(f"chosen: {chosen.trial.threads} threads, batch {chosen.trial.batch}: {chosen.reason}")
     line(f"to use it, write into ragwatt.toml under [embedder]: threads = {chosen.trial.threads}")
+    for note in power.notes:
+        faint(f"note: {note}")
     return 0
+
+
+def _active(price: Price, cpu_s: float) -> Figure:
+    """Active joules of CPU seconds."""
+    band = price.active_w.times(cpu_s)
+    return Figure(
+        band.value, band.lo, band.hi, "J", price.method, price.source, price.boundary, window_s=price.window_s, year=price.year
+    )
 
 
 def _tell_step(n_done: int, n_runs: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from typing import Any
 import pytest
 
 from rag.__main__ import main
+from rag.usage import Parser
 from tests.command import Command
+from tests.powercap import Powercap
 
 PAGE = "# Pumps\n\nThe pump starts at 5 bar. Old pumps leak at 3 bar."
 FIGURE_KEYS = {"value", "lo", "hi", "unit", "method", "source", "boundary", "window_s", "year"}
@@ -135,15 +140,63 @@ def test_region_of_this_machine_is_marked(fresh: Command, monkeypatch: pytest.Mo
 
 def test_unknown_region_to_compare_is_refused_with_what_is_near(fresh: Command) -> None:
     status, code, message = fresh.refused("energy", "regions", "Germny")
-    assert (status, code) == (1, "region_unknown")
+    assert (status, code) == (2, "region_unknown")
+    assert message.startswith("REGION is 'Germny'")
     assert "DEU Germany" in message
+    assert "energy.region" not in message
 
 
-@pytest.mark.parametrize("content", ["", "not json\n", '{"hits": []}\n', '{"measurement": {"energy_j": null}}\n'])
-def test_results_without_joules_are_refused(fresh: Command, tmp_path: Path, content: str) -> None:
-    (tmp_path / "results.jsonl").write_text(content)
-    status, code, _ = fresh.refused("energy", "regions", "--results", tmp_path / "results.jsonl")
+def test_results_without_joules_are_refused_with_their_place(fresh: Command, tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('\n{"measurement": {"energy_j": null}}\n')
+    status, code, message = fresh.refused("energy", "regions", "--results", tmp_path / "results.jsonl")
     assert (status, code) == (2, "bad_record")
+    assert message.startswith(f"{tmp_path / 'results.jsonl'}:2 ")
+
+
+def test_results_file_without_a_name_is_not_taken_for_none(fresh: Command) -> None:
+    assert fresh.refused("energy", "regions", "--results", "")[:2] == (2, "unreadable")
+
+
+def test_grams_of_an_assumed_load_are_assumed(fresh: Command) -> None:
+    (row,) = fresh("energy", "regions", "FRA", "--json").value["regions"]
+    assert row["carbon_g"]["method"] == "assumed"
+    assert row["carbon_g"]["value"] == pytest.approx(row["g_per_kwh"]["value"], rel=0.1)
+
+
+def test_grams_of_results_are_modelled_and_name_their_table(rag: Command, tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text(rag("search", "pump", "--json").out)
+    (row,) = rag("energy", "regions", "FRA", "--results", tmp_path / "results.jsonl", "--json").value["regions"]
+    assert (row["carbon_g"]["method"], row["carbon_g"]["boundary"], row["carbon_g"]["unit"]) == ("modelled", "server_wall", "g")
+    assert "Ember" in row["carbon_g"]["source"]
+
+
+def test_questions_of_a_batch_that_failed_are_skipped_and_counted(rag: Command, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"_id": 1, "text": "pump"}\n{"_id": 2}\n')
+    (tmp_path / "results.jsonl").write_text(rag("search", "--batch", tmp_path / "q.jsonl").out)
+    arguments = ("energy", "regions", "FRA", "--results", tmp_path / "results.jsonl")
+    found = rag(*arguments, "--json").value
+    assert (found["n_skipped"], found["load_j"]["source"]) == (1, "sum of 1 results")
+    assert "skipped: 1 lines" in rag(*arguments).out
+
+
+def test_joules_of_servers_elsewhere_are_told_and_not_in_the_load(fresh: Command, tmp_path: Path) -> None:
+    def joules(value: float, boundary: str) -> dict[str, object]:
+        return {"value": value, "lo": value, "hi": value, "unit": "J", "method": "modelled", "boundary": boundary}
+
+    parts = {"active": joules(2, "server_wall"), "idle": joules(1, "server_wall"), "remote": joules(70, "remote_server")}
+    result = {"measurement": {"energy_j": joules(73, "server_wall+remote_server"), "energy_parts_j": parts}}
+    (tmp_path / "results.jsonl").write_text(json.dumps(result))
+    arguments = ("energy", "regions", "FRA", "--results", tmp_path / "results.jsonl")
+    found = fresh(*arguments, "--json").value
+    assert (found["load_j"]["value"], found["load_j"]["boundary"]) == (3, "server_wall")
+    assert "servers elsewhere" in found["notes"][-1]
+    assert f"note: {found['notes'][-1]}" in fresh(*arguments).out
+
+
+def test_regions_tell_of_broken_sources(fresh: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_ENERGY_REGION", "Atlantis")
+    assert any("Atlantis" in note for note in fresh("energy", "regions", "FRA", "--json").value["notes"])
+    assert "note: world average used: " in fresh("energy", "regions", "FRA").out
 
 
 # Calibration
@@ -169,7 +222,17 @@ def test_calibration_asks_for_a_reading_at_every_load(fresh: Command, monkeypatc
     assert outcome.err.count("watts shown: ") == 2
 
 
-@pytest.mark.parametrize(("answers", "said"), [("40\n", "ended before all readings"), ("40\nfifty\n", "fifty")])
+def test_slip_at_a_prompt_is_told_and_asked_again(fresh: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "4O.5\n\n40,5\n40.5\n51\n")
+    outcome = fresh("energy", "calibrate", "--threads", "0,1", "--settle", "0", "--json")
+    assert [reading["watts"] for reading in outcome.value["calibration"]["readings"]] == [40.5, 51]
+    assert outcome.err.count("once more") == 3
+    assert "'40,5' is not a number of watts" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"), [("40\n", "ended before all readings"), ("40\n" + "fifty\n" * 4, "'fifty' is not a number of watts")]
+)
 def test_calibration_that_gets_no_good_reading_writes_nothing(
     fresh: Command, monkeypatch: pytest.MonkeyPatch, answers: str, said: str
 ) -> None:
@@ -178,6 +241,46 @@ def test_calibration_that_gets_no_good_reading_writes_nothing(
     assert outcome.status == 2
     assert said in outcome.err
     assert not (fresh.data_dir / "calibration.json").exists()
+
+
+def test_calibration_that_could_not_be_written_asks_nothing(
+    fresh: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RAG_ENERGY_CALIBRATION", str(tmp_path / "file" / "calibration.json"))
+    typed(monkeypatch, "40.5\n51\n")
+    outcome = fresh("energy", "calibrate", "--threads", "0,1", "--settle", "0")
+    assert outcome.status == 1
+    assert "cannot be written" in outcome.err
+    assert "watts shown" not in outcome.err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e12", "-1", "3601", "--settle=--"])
+def test_time_to_settle_that_nobody_waits_is_refused(fresh: Command, seconds: str) -> None:
+    option = seconds if "=" in seconds else f"--settle={seconds}"
+    assert fresh.refused("energy", "calibrate", option)[:2] == (2, "usage")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("energy", "regions", "--results=--"),
+        ("ingest", "x", "--defer-until=--"),
+        ("search", "x", "--collection=--"),
+        ("status", "--config=--"),
+        ("models", "list", "--set=--"),
+    ],
+)
+def test_value_that_argparse_drops_is_refused(fresh: Command, arguments: tuple[str, ...]) -> None:
+    status, code, message = fresh.refused(*arguments)
+    assert (status, code) == (2, "usage")
+    assert f"{arguments[-1]} has the value --" in message
+
+
+def test_question_may_look_like_a_dropped_value() -> None:
+    parser = Parser()
+    parser.add_argument("question")
+    assert parser.parse_args(["--", "--pump=--"]).question == "--pump=--"
 
 
 @pytest.mark.parametrize("readings", ["", "0,40\n", "0,40\n1,30\n", "0,40\n1,x\n", "0,40\n1,-3\n"])
@@ -202,8 +305,46 @@ def test_bench_measures_every_setting_and_says_what_to_write(fresh: Command) -> 
     found = fresh("energy", "bench", "--threads", "1", "--batch", "1,4", "--rounds", "1", "--json")
     assert [(trial["threads"], trial["batch"]) for trial in found.value["trials"]] == [(1, 1), (1, 4)]
     assert found.value["chosen"]["trial"]["batch"] == 1  # a batch changes the vectors of the shipped model
-    assert all(trial["j_per_query"] > 0 for trial in found.value["trials"])
+    for trial in found.value["trials"]:
+        assert set(trial["j_per_query"]) == FIGURE_KEYS
+        assert 0 < trial["j_per_query"]["lo"] <= trial["j_per_query"]["value"]
+        assert (trial["j_per_query"]["unit"], trial["j_per_query"]["method"]) == ("J", "modelled")
     assert "run 2 of 2" in found.err
+
+
+@contextmanager
+def busy_counters(tree: Powercap) -> Iterator[None]:
+    """A package that takes about ten watts while the body runs."""
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.wait(0.01):
+            tree.advance(0.1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_bench_is_priced_by_counters_that_saw_it(fresh: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tree = Powercap(tmp_path / "powercap")
+    tree.add("intel-rapl:0", "package-0")
+    monkeypatch.setenv("RAG_ENERGY_POWERCAP_ROOT", str(tree.root))
+    with busy_counters(tree):
+        found = fresh("energy", "bench", "--threads", "1", "--batch", "1", "--rounds", "1", "--json").value
+    assert (found["price"]["method"], found["price"]["boundary"]) == ("apportioned", "cpu_package")
+    assert found["trials"][0]["j_per_query"]["source"].startswith("RAPL package-0")
+
+
+def test_bench_tells_of_broken_sources(fresh: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_ENERGY_CALIBRATION", "gone.json")
+    arguments = ("energy", "bench", "--threads", "1", "--batch", "1", "--rounds", "1")
+    assert any("gone.json" in note for note in fresh(*arguments, "--json").value["notes"])
+    assert "note: calibration not used: " in fresh(*arguments).out
 
 
 @pytest.mark.parametrize(

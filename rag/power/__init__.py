@@ -3,7 +3,7 @@
 A `Power` is opened once a process. It takes the first source of watts that can be used, in this order: energy counters of the
 processor (`rapl`), the operator's wall-meter calibration (`calibration`), the table by CPU family (`cpu`), the median of that table.
 What was passed over because it is broken, not because it is absent, is said in the notes of every result. A piece of work is priced
-by multiplication; only counters are read meanwhile, once a second at most.
+by multiplication; counters are read by a thread of their own once a second, and for a result every 0.1 s at most.
 """
 
 from __future__ import annotations
@@ -113,6 +113,13 @@ class Power:
     def notes(self) -> tuple[str, ...]:
         """Sources that were passed over when this was opened, and why."""
         return self._told.notes
+
+    def close(self) -> None:
+        """Let the counters go; work can still be priced."""
+        if self._windows is not None:
+            self._windows.close()
+        if self._gpus is not None:
+            self._gpus.close()
 
     def gpu_reading(self) -> GpuReading | None:
         """GPU counters now, to be handed back with the work; None where they are not counted or just now cannot be read."""

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from rag.errors import InputError, PowerError
 from rag.power.figure import Band
+from rag.power.line import GAIN, Line, least_squares, slope_band
 from rag.power.price import Price
 
 FORMAT = 1
@@ -28,16 +29,12 @@ _MAX_WATTS = 100_000.0  # a full rack takes a third of it
 _MAX_THREADS = 65_536  # eight times what Linux can be built for
 _MAX_READINGS = 10_000  # a reading a second for three hours
 _MAX_BYTES = 2 << 20  # of a file; 10,000 readings take 1 MiB at the most
-# Plug meters promise 1 to 2 % of a steady resistive load, and less for the chopped current of a power supply.
-_METER = 0.05
-# Loads this near, as a share of all threads, are one load: between them a watt of noise looks like a slope.
-_ONE_LOAD = 0.1
 # What a service manager and a shell keep busy: this share of all threads, or a tenth of one thread, still counts as idle.
 _IDLE_LOAD = 0.05
-# The band of a straight line whose bend nobody has seen, as for a CPU family of the table.
-_UNBENT = (0.6, 2.0)
 
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+# Of a word without digits; a meter that is off or out of range may show the others.
+_NAME = r"(?!(?:nan|inf|infinity)$)[^\W\d]+"
 _ADVICE = "note the watts at rest and with a quarter, half and all of the threads busy, each for a minute or more"
 
 
@@ -84,7 +81,7 @@ def parse_readings(lines: Iterable[str], origin: str) -> tuple[Reading, ...]:
 
     Args:
         lines: Two columns, busy threads and watts, with a comma, a semicolon, a tab or blanks between them and a point for decimals; text
-            from ``#`` on is a comment, and one line of column names may come first.
+            from ``#`` on is a comment, and one line of column names, words without digits, may come first.
         origin: Name of the file, for messages.
 
     Returns:
@@ -101,7 +98,7 @@ def parse_readings(lines: Iterable[str], origin: str) -> tuple[Reading, ...]:
             continue
         cells = re.split(r"\s*[,;]\s*|\s+", text)
         numbers = [float(cell) for cell in cells if re.fullmatch(_NUMBER, cell, re.ASCII)]
-        is_header = is_first and not numbers
+        is_header = is_first and all(re.fullmatch(_NAME, cell, re.IGNORECASE) for cell in cells)
         is_first = False
         if is_header:
             continue
@@ -127,8 +124,9 @@ def fit(readings: Sequence[Reading], cpu: str, n_threads: int, made: str) -> Cal
     """Lay the line of least squares ``watts = idle_w + active_w * busy_threads`` through the readings.
 
     Power bends: the first busy threads cost more than the last. So the band of the slope reaches from the flattest to the steepest piece
-    between neighbouring loads, and 5 % further for the meter. Loads nearer to each other than a tenth of the threads count as one. With
-    two loads the bend stays unseen; then the band is 0.6 to 2.0 times, as for a CPU of the table.
+    between neighbouring loads. Every reading may be off by half of its last digit, and by what readings at one load flicker; both widen
+    each piece. The gain of the meter adds 5 % to all. Loads nearer to each other than a tenth of the threads count as one. With two loads
+    the bend stays unseen; then the band is 0.6 to 2.0 times wider, as for a CPU of the table.
 
     Args:
         readings: Two or more: one at rest (at most 5 % of the threads busy, or 0.1 of one) and one with half of the threads busy or more.
@@ -144,16 +142,27 @@ def fit(readings: Sequence[Reading], cpu: str, n_threads: int, made: str) -> Cal
     """
     _check_machine(cpu, n_threads, made)
     _check_readings(readings, n_threads)
-    mean_load = math.fsum(reading.busy_threads for reading in readings) / len(readings)
-    mean_watts = math.fsum(reading.watts for reading in readings) / len(readings)
-    spread = math.fsum((reading.busy_threads - mean_load) ** 2 for reading in readings)
-    shared = math.fsum((reading.busy_threads - mean_load) * (reading.watts - mean_watts) for reading in readings)
-    slope = shared / spread
-    idle = mean_watts - slope * mean_load
-    if slope <= 0 or idle < 0:
-        _refuse(f"the readings give {idle:.4g} W at rest and {slope:.4g} W for a busy thread; allowed: 0 or more, and more than 0")
-    lo, hi = _slope_band(readings, n_threads, slope)
-    return Calibration(cpu, n_threads, made, tuple(readings), idle, slope, lo, hi)
+    line = _line(readings, n_threads)
+    if line.slope_w <= 0 or line.idle_w < 0:
+        _refuse(
+            f"the readings give {line.idle_w:.4g} W at rest and {line.slope_w:.4g} W for a busy thread; allowed: 0 or more, and more than 0"
+        )
+    if line.slope_w <= line.slope_error_w:
+        _refuse(
+            f"the readings give {line.slope_w:.3g} W for a busy thread, which may be {line.slope_error_w:.3g} W off (the meter shows steps "
+            f"of {line.step_w:g} W, readings at one load differ by {line.flicker_w:.2g} W); allowed: more than that error",
+            "use a meter with finer digits, or note readings at a higher load, each for longer",
+        )
+    band = slope_band(_points(readings), n_threads, line)
+    return Calibration(cpu, n_threads, made, tuple(readings), line.idle_w, band.value, band.lo, band.hi)
+
+
+def _line(readings: Sequence[Reading], n_threads: int) -> Line:
+    return least_squares(_points(readings), n_threads)
+
+
+def _points(readings: Sequence[Reading]) -> list[tuple[float, float]]:
+    return [(reading.busy_threads, reading.watts) for reading in readings]
 
 
 def _check_machine(cpu: str, n_threads: int, made: str) -> None:
@@ -194,32 +203,11 @@ def _idle_load(n_threads: int) -> float:
     return max(0.1, _IDLE_LOAD * n_threads)
 
 
-def _slope_band(readings: Sequence[Reading], n_threads: int, slope: float) -> tuple[float, float]:
-    """Least and greatest watts of a busy thread."""
-    groups: list[list[Reading]] = []
-    for reading in sorted(readings, key=lambda reading: (reading.busy_threads, reading.watts)):
-        if groups and reading.busy_threads - _mean(groups[-1]).busy_threads < _ONE_LOAD * n_threads:
-            groups[-1].append(reading)
-        else:
-            groups.append([reading])
-    if len(groups) < 3:
-        return slope * _UNBENT[0], slope * _UNBENT[1]
-    loads = [_mean(group) for group in groups]
-    slopes = [(b.watts - a.watts) / (b.busy_threads - a.busy_threads) for a, b in zip(loads, loads[1:], strict=False)]
-    return max(0.0, min(slope, *slopes)) * (1 - _METER), max(slope, *slopes) * (1 + _METER)
-
-
-def _mean(group: Sequence[Reading]) -> Reading:
-    return Reading(
-        math.fsum(reading.busy_threads for reading in group) / len(group),
-        math.fsum(reading.watts for reading in group) / len(group),
-    )
-
-
 def calibrated_price(calibration: Calibration, cpu_name: str, n_threads: int) -> Price:
     """Price this machine by its calibration.
 
-    The band of the idle watts covers the line and the readings at rest, which lie below it where power bends, and 5 % for the meter.
+    The band of the idle watts covers the line and the readings at rest, which lie below it where power bends, their errors, and 5 % for
+    the gain of the meter.
 
     Args:
         calibration: From `load` or `fit`.
@@ -239,10 +227,12 @@ def calibrated_price(calibration: Calibration, cpu_name: str, n_threads: int) ->
             code="calibration_other_machine",
         )
     at_rest = [reading.watts for reading in calibration.readings if reading.busy_threads <= _idle_load(n_threads)]
+    line = _line(calibration.readings, n_threads)
+    error = max(line.idle_error_w, line.step_w / 2)
     idle = Band(
         calibration.idle_w,
-        min([calibration.idle_w, *at_rest]) * (1 - _METER),
-        max([calibration.idle_w, *at_rest]) * (1 + _METER),
+        max(0.0, min([calibration.idle_w, *at_rest]) - error) * (1 - GAIN),
+        (max([calibration.idle_w, *at_rest]) + error) * (1 + GAIN),
     )
     return Price(
         active_w=Band(calibration.active_w, calibration.active_lo_w, calibration.active_hi_w),
@@ -251,6 +241,34 @@ def calibrated_price(calibration: Calibration, cpu_name: str, n_threads: int) ->
         source=f"calibration of {calibration.made} from {len(calibration.readings)} wall-meter readings",
         boundary="server_wall",
         year=int(calibration.made[:4]),
+    )
+
+
+def check_place(path: Path) -> None:
+    """See whether a calibration can be written there, before anybody stands at a meter; nothing is written.
+
+    Args:
+        path: File to write later.
+
+    Raises:
+        PowerError: If its folder cannot be made or written, or it is a folder; code ``calibration_not_saved``.
+    """
+    try:
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir():
+            raise _not_saved(path, "it is a folder")
+        if not nearest.is_dir():
+            raise _not_saved(path, f"{nearest} is no folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise _not_saved(path, f"no permission to write in {nearest}")
+    except OSError as error:
+        raise _not_saved(path, error.strerror) from error
+
+
+def _not_saved(path: Path, why: str | None) -> PowerError:
+    return PowerError(
+        f"{path}: the calibration cannot be written ({why}); choose a file in a folder that can be written",
+        code="calibration_not_saved",
     )
 
 
@@ -284,10 +302,7 @@ def save(path: Path, calibration: Calibration) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise PowerError(
-            f"{path}: the calibration cannot be written ({error.strerror}); choose a file in a folder that can be written",
-            code="calibration_not_saved",
-        ) from error
+        raise _not_saved(path, error.strerror) from error
 
 
 def load(path: Path) -> Calibration:

@@ -6,16 +6,15 @@ runs at once and its result tells why, and the carbon saved is a counterfactual 
 
 from __future__ import annotations
 
-import math
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rag.errors import InputError
 from rag.power.figure import Band, product
-from rag.power.forecast import Forecast, ForecastSource, Point, Signal, read_forecast
+from rag.power.forecast import Forecast, ForecastSource, Signal, read_forecast
+from rag.power.start import Choice, choose_start, spoken_length, window_mean
 
 if TYPE_CHECKING:
     import argparse
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
     from rag.types import Figure
 
-# Below that the errors of a forecast are larger than the gain, and a job that waits has costs of its own.
-_MIN_GAIN = 0.05
-# Less than any forecast says, and far more than the rounding of its sums; so equal windows count as equal, and the first is taken.
-_TIE_G_PER_KWH = 1e-3
-# Times since the epoch are exact to a quarter of a microsecond; a window may stick out by the rounding of one addition.
-_CLOCK_S = 1e-3
 # A machine that was suspended wakes within a slice and sees that its clock has jumped.
 _SLICE_S = 60.0
 # Forecasts reach three to four days; beyond two weeks a deadline is a slip of the pen.
@@ -38,27 +31,6 @@ _MIN_DURATION_S = 60.0
 _DEFAULT_DURATION = "1h"
 _J_PER_KWH = 3.6e6
 _LENGTH = r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s)?"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """When to start.
-
-    Attributes:
-        start_s: Seconds since the epoch; never before now.
-        mean_g_per_kwh: Forecast mean of the window that begins there; None where the forecast does not cover all of it.
-        now_g_per_kwh: Forecast mean of the window that begins now; None likewise.
-        reason: Why, for people.
-        signal: Of the forecast.
-        is_deferred: Whether the start is later than now.
-    """
-
-    start_s: float
-    mean_g_per_kwh: float | None
-    now_g_per_kwh: float | None
-    reason: str
-    signal: Signal
-    is_deferred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +59,8 @@ class Deferred:
         started_at: The same in ISO 8601, UTC.
         reason: Why it started then, for people.
         signal: What the intensities mean; both are of this signal, and a figure of another must not be compared with them.
-        now_g_per_kwh: Forecast mean, had the job started at once; None if unknown.
+        now_g_per_kwh: Forecast mean, had the job started at once, or what stood in for it; None if unknown.
+        now_is_stand_in: Whether the forecast does not cover a start at once, so that another of its values was compared with.
         window_g_per_kwh: Forecast mean of the window in which it runs; None if unknown.
         forecast_source: Shape of the forecast; None without one.
         forecast_location: As the forecast names it; may be empty.
@@ -100,104 +73,10 @@ class Deferred:
     reason: str
     signal: Signal
     now_g_per_kwh: float | None
+    now_is_stand_in: bool
     window_g_per_kwh: float | None
     forecast_source: ForecastSource | None
     forecast_location: str
-
-
-class _Run(NamedTuple):
-    """Points that follow each other without a gap: their borders, and the integral of the intensity from the first border on."""
-
-    borders: Sequence[float]
-    sums: Sequence[float]
-
-    def mean(self, start_s: float, end_s: float) -> float:
-        """Over a window inside the run."""
-        return (self._integral(end_s) - self._integral(start_s)) / (end_s - start_s)
-
-    def _integral(self, at_s: float) -> float:
-        place = min(max(bisect_right(self.borders, at_s), 1), len(self.borders) - 1)
-        before, after = self.borders[place - 1 : place + 1]
-        share = min(max((at_s - before) / (after - before), 0.0), 1.0)
-        return self.sums[place - 1] + share * (self.sums[place] - self.sums[place - 1])
-
-
-def choose_start(forecast: Forecast, now_s: float, deadline_s: float, duration_s: float) -> Choice:
-    """Choose the window with the least mean intensity between now and the deadline.
-
-    The mean over ``[t, t + duration]`` is linear in ``t`` as long as neither end crosses a border of a point, so its least value lies
-    at a border, at a border less the duration, now, or at the last start that meets the deadline: no other start is tried.
-
-    Args:
-        forecast: A window must lie in it without a gap.
-        now_s: Seconds since the epoch.
-        deadline_s: When the job must be done, the same.
-        duration_s: How long it takes, seconds, above 0.
-
-    Returns:
-        The earliest of the best starts. It is now if no whole window before the deadline is covered, if there is no time to wait, or
-        if the best window is less than 5 % below the one that begins now. If that one is not covered, the best window is taken all the
-        same and the reason says that the gain is unknown.
-
-    Raises:
-        InputError: If the duration is not above 0, or a time is not a finite number.
-    """
-    if not (duration_s > 0 and math.isfinite(now_s + deadline_s + duration_s)):
-        raise InputError(
-            f"the job is said to take {duration_s} s from {now_s} and to be done by {deadline_s}; allowed: finite times, above 0 s",
-            code="deferral",
-        )
-    runs = _runs(forecast.points)
-    now_mean = _mean(runs, now_s, duration_s)
-    last_s = deadline_s - duration_s
-
-    def at_once(reason: str) -> Choice:
-        return Choice(now_s, now_mean, now_mean, reason, forecast.signal, is_deferred=False)
-
-    if last_s < now_s:
-        left = "past" if deadline_s <= now_s else f"{_length(deadline_s - now_s)} away"
-        return at_once(f"no time to wait: the deadline is {left}, the job takes {_length(duration_s)}")
-    means = _means(runs, now_s, last_s, duration_s)
-    if not means:
-        return at_once(f"the forecast covers no whole window of {_length(duration_s)} before the deadline")
-    least = min(means.values())
-    start_s = min(start for start, mean in means.items() if mean <= least + _TIE_G_PER_KWH)
-    best = means[start_s]
-    if now_mean is None:
-        reason = f"forecast mean of {best:.0f} g/kWh; the gain is unknown, the forecast does not cover a start at once"
-        return Choice(start_s, best, None, reason, forecast.signal, is_deferred=True)
-    if start_s <= now_s or now_mean - best < _MIN_GAIN * now_mean:
-        return at_once(f"no window is {_MIN_GAIN:.0%} or more below the forecast mean of {now_mean:.0f} g/kWh of a start at once")
-    reason = f"forecast mean of {best:.0f} g/kWh against {now_mean:.0f} of a start at once"
-    return Choice(start_s, best, now_mean, reason, forecast.signal, is_deferred=True)
-
-
-def _means(runs: Sequence[_Run], now_s: float, last_s: float, duration_s: float) -> dict[float, float]:
-    """Mean by start, of the starts that can be best and are covered."""
-    starts = {now_s, last_s}
-    for run in runs:
-        for border in run.borders:
-            starts.update(start for start in (border, border - duration_s) if now_s <= start <= last_s)
-    found = {start: _mean(runs, start, duration_s) for start in starts}
-    return {start: mean for start, mean in found.items() if mean is not None}
-
-
-def _runs(points: Sequence[Point]) -> list[_Run]:
-    runs: list[tuple[list[float], list[float]]] = []
-    for point in points:
-        if not runs or runs[-1][0][-1] != point.start_s:
-            runs.append(([point.start_s], [0.0]))
-        borders, sums = runs[-1]
-        borders.append(point.end_s)
-        sums.append(sums[-1] + point.g_per_kwh * (point.end_s - point.start_s))
-    return [_Run(borders, sums) for borders, sums in runs]
-
-
-def _mean(runs: Sequence[_Run], start_s: float, duration_s: float) -> float | None:
-    place = bisect_right(runs, start_s + _CLOCK_S, key=lambda run: run.borders[0]) - 1
-    if place < 0 or start_s + duration_s > runs[place].borders[-1] + _CLOCK_S:
-        return None
-    return runs[place].mean(start_s, start_s + duration_s)
 
 
 def add_defer_options(parser: argparse.ArgumentParser) -> None:
@@ -206,17 +85,13 @@ def add_defer_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: Of a command whose work can wait.
     """
-    from pathlib import Path
-
     group = parser.add_argument_group("deferral")
     group.add_argument(
         "--defer-until",
         metavar="DEADLINE",
         help="wait for the cleanest hours, and be done by then: +6h, +90m, or a date and time (of this machine's zone, if it names none)",
     )
-    group.add_argument(
-        "--forecast", type=Path, metavar="FILE", help="forecast of carbon intensity, JSON or CSV; without it nothing waits"
-    )
+    group.add_argument("--forecast", metavar="FILE", help="forecast of carbon intensity, JSON or CSV; without it nothing waits")
     group.add_argument(
         "--expected-duration", metavar="LENGTH", help=f"how long the work takes, such as 30m or 2h (default: {_DEFAULT_DURATION})"
     )
@@ -234,20 +109,34 @@ def parse_deferral(options: argparse.Namespace, now_s: float) -> Deferral | None
 
     Raises:
         InputError: If a value is malformed, the deadline is past or more than 14 days ahead, the duration is shorter than a minute or
-            longer than 14 days, or an option is given that means nothing without ``--defer-until``.
+            longer than 14 days, the forecast has no name, or an option is given that means nothing without ``--defer-until``.
     """
-    if options.defer_until is None:
-        for option, value in (("--forecast", options.forecast), ("--expected-duration", options.expected_duration)):
+    from pathlib import Path
+
+    until, forecast, duration = (_text(options, name) for name in ("defer_until", "forecast", "expected_duration"))
+    if until is None:
+        for option, value in (("--forecast", forecast), ("--expected-duration", duration)):
             if value is not None:
                 raise InputError(
-                    f"{option} is {str(value)!r} without --defer-until; give the deadline too, or leave it out", code="deferral"
+                    f"{option} is {value!r} without --defer-until; give the deadline too, or leave it out", code="deferral"
                 )
         return None
-    duration = options.expected_duration if options.expected_duration is not None else _DEFAULT_DURATION
+    if forecast in ("", "--"):
+        raise InputError(
+            f"--forecast is {forecast!r}; allowed: the path of a forecast, JSON or CSV; or leave it out", code="deferral"
+        )
+    if duration is None:
+        duration = _DEFAULT_DURATION
     duration_s = _seconds(duration)
     if duration_s is None or not _MIN_DURATION_S <= duration_s <= _MAX_AHEAD_S:
         raise InputError(f"--expected-duration is {duration!r}; allowed: 1m to 14d, such as 30m, 2h or 1h30m", code="deferral")
-    return Deferral(_deadline_s(options.defer_until, now_s), duration_s, options.forecast)
+    return Deferral(_deadline_s(until, now_s), duration_s, Path(forecast) if forecast else None)
+
+
+def _text(options: argparse.Namespace, name: str) -> str | None:
+    value: object = getattr(options, name)
+    # argparse takes the "--" of --forecast=-- for the end of the options, and hands an empty list on.
+    return "--" if isinstance(value, list) else value if value is None else str(value)
 
 
 def _deadline_s(text: str, now_s: float) -> float:
@@ -273,7 +162,7 @@ def _deadline_s(text: str, now_s: float) -> float:
 
 
 def _side(ahead_s: float) -> str:
-    return f"{_length(ahead_s)} ahead" if ahead_s > 0 else f"{_length(-ahead_s)} ago"
+    return f"{spoken_length(ahead_s)} ahead" if ahead_s > 0 else f"{spoken_length(-ahead_s)} ago"
 
 
 def _seconds(text: str) -> float | None:
@@ -309,7 +198,12 @@ def wait(deferral: Deferral, now: Callable[[], float], sleep: Callable[[float], 
             reason = f"no usable forecast: {error}"
     if forecast is None:
         tell(f"runs at once: {reason}")
-        return _deferred(None, asked_s, asked_s, Choice(asked_s, None, None, reason, "unknown", is_deferred=False))
+        return _deferred(
+            None,
+            asked_s,
+            asked_s,
+            Choice(asked_s, None, None, is_stand_in=False, reason=reason, signal="unknown", is_deferred=False),
+        )
     choice = choose_start(forecast, asked_s, deferral.deadline_s, deferral.duration_s)
     if not choice.is_deferred:
         tell(f"runs at once: {choice.reason}")
@@ -335,9 +229,9 @@ def _as_started(choice: Choice, started_s: float, forecast: Forecast, duration_s
     late_s = started_s - choice.start_s
     if late_s <= _SLICE_S:
         return choice
-    mean = _mean(_runs(forecast.points), started_s, duration_s)
+    mean = window_mean(forecast, started_s, duration_s)
     intensity = "unknown intensity" if mean is None else f"{mean:.0f} g/kWh"
-    return replace(choice, mean_g_per_kwh=mean, reason=f"{choice.reason}; started {_length(late_s)} late, at {intensity}")
+    return replace(choice, mean_g_per_kwh=mean, reason=f"{choice.reason}; started {spoken_length(late_s)} late, at {intensity}")
 
 
 def _deferred(forecast: Forecast | None, asked_s: float, started_s: float, choice: Choice) -> Deferred:
@@ -349,6 +243,7 @@ def _deferred(forecast: Forecast | None, asked_s: float, started_s: float, choic
         reason=choice.reason,
         signal=choice.signal,
         now_g_per_kwh=choice.now_g_per_kwh,
+        now_is_stand_in=choice.is_stand_in,
         window_g_per_kwh=choice.mean_g_per_kwh,
         forecast_source=forecast.source if forecast else None,
         forecast_location=forecast.location if forecast else "",
@@ -375,7 +270,9 @@ def saved_carbon(energy: Figure, deferred: Deferred) -> Figure | None:
     if now_g is None or window_g is None or window_g >= now_g:
         return None
     gain = Band(now_g - window_g, 0.0, now_g).times(1 / _J_PER_KWH)
-    source = f"counterfactual: {now_g:.0f} g/kWh at once less {window_g:.0f} from {deferred.started_at}, forecast, {deferred.signal} signal"
+    stand_in = " (a stand-in)" if deferred.now_is_stand_in else ""
+    compared = f"{now_g:.0f} g/kWh at once{stand_in} less {window_g:.0f} from {deferred.started_at}"
+    source = f"counterfactual: {compared}, forecast, {deferred.signal} signal"
     return product(energy, gain, "g", "modelled", source)
 
 
@@ -384,9 +281,3 @@ def _iso(epoch_s: float, *, is_local: bool = False) -> str:
 
     time = datetime.fromtimestamp(epoch_s, UTC)
     return time.astimezone().isoformat(timespec="minutes") if is_local else time.isoformat(timespec="seconds")
-
-
-def _length(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "less than a minute"

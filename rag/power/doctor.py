@@ -43,8 +43,9 @@ class Finding:
 
     Attributes:
         name: Of the thing, stable across releases.
-        status: ``used`` goes into figures now, ``available`` would be if nothing better were there or if it were asked for,
-            ``unreadable`` is there and of no use as it is, ``absent`` is not there, ``unset`` waits for a setting.
+        status: ``used`` goes into figures now, ``available`` would be if nothing better were there, if it were asked for, or in a
+            process that runs for as long as the detail says, ``unreadable`` is there and of no use as it is, ``absent`` is not there,
+            ``unset`` waits for a setting.
         detail: What was seen, one line.
         fix: A line to paste or to do; empty when nothing can be done or nothing needs to be.
     """
@@ -104,7 +105,7 @@ def examine(places: Places) -> tuple[Finding, ...]:
 
     Returns:
         Findings in a fixed order: sources of watts and their neighbours, then the machine, then what the settings tell. At most one of
-        powercap, calibration and family row is ``used``; without any, the median of all families is.
+        powercap, if it was seen to move, calibration and family row is ``used``; without any, the median of all families is.
 
     Raises:
         PowerError: If a shipped table is damaged; code ``cpu_table``.
@@ -128,7 +129,9 @@ def examine(places: Places) -> tuple[Finding, ...]:
         _region(places.region),
         _pue(places.pue),
     )
-    source = next((finding for finding in found if finding.name in _WATTS and finding.status == "available"), None)
+    # Counters that were not seen to move do not price the command that asks.
+    others = () if powercap.status == "used" else _WATTS[1:]
+    source = next((finding for finding in found if finding.name in others and finding.status == "available"), None)
     return tuple(replace(finding, status="used") if finding is source else finding for finding in found)
 
 
@@ -168,23 +171,28 @@ def _powercap(places: Places, cpu: Cpu) -> Finding:
             case _:
                 return Finding(POWERCAP, "unreadable", str(error), _guest_fix(cpu))
     try:
-        return Finding(POWERCAP, "available", _watched(rapl, places))
+        return _watched(rapl, places)
     except PowerError as error:
         return Finding(POWERCAP, "unreadable", str(error), _guest_fix(cpu) if error.code.startswith("counter") else "")
     finally:
         rapl.close()
 
 
-def _watched(rapl: Rapl, places: Places) -> str:
+def _watched(rapl: Rapl, places: Places) -> Finding:
     """What the counters show in one window, or a PowerError when they show nothing or no price can be made of it."""
     machine_busy(places.stat)
     zones = f"{', '.join(rapl.zones)} in {places.powercap}, boundary {rapl.boundary}"
     before = rapl.read()
     if rapl.min_window_s > _MAX_WAIT_S:
-        return f"{zones}, renewed every {rapl.step_s:g} s"
+        detail = (
+            f"{zones}, renewed every {rapl.step_s:g} s: prices what a process does once it has run for {rapl.min_window_s:g} s, if the "
+            "numbers move by then, which cannot be told now; shorter commands take the next source"
+        )
+        return Finding(POWERCAP, "available", detail)
     places.wait(rapl.min_window_s)
     after = rapl.read()
-    return f"{zones}, {rapl.joules(before, after) / (after.at_ns - before.at_ns) * 1e9:.1f} W now"
+    watts = rapl.joules(before, after) / (after.at_ns - before.at_ns) * 1e9
+    return Finding(POWERCAP, "used", f"{zones}, {watts:.1f} W now")
 
 
 def _is_masked(root: Path) -> bool:

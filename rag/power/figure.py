@@ -134,8 +134,9 @@ def _place(number: float) -> int:
 
 def _at(number: float, place: int, rounding: str) -> float:
     """The number with its last digit at a power of ten."""
-    from decimal import Decimal  # exact in tens; loaded when a result is shown
+    from decimal import Context, Decimal  # exact in tens; loaded when a result is shown
 
     if number <= 0:
         return 0.0
-    return float(Decimal(repr(number)).quantize(Decimal((0, (1,), place)), rounding=rounding))
+    # Floats reach over 633 places; an end may have its first digit at one side of them and be rounded at the other.
+    return float(Decimal(repr(number)).quantize(Decimal((0, (1,), place)), rounding=rounding, context=Context(prec=700)))

@@ -110,7 +110,7 @@ def read_forecast(path: Path) -> Forecast:
 
     Raises:
         InputError: If the file cannot be read, is of another shape, or holds times without zone, overlapping or repeated points,
-            values out of range or more than one signal.
+            values out of range, or more than one signal or location.
     """
     try:
         with path.open("rb") as file:
@@ -162,17 +162,20 @@ def _carbon_aware_sdk(value: object) -> _Table:
     if len(forecasts) != 1:
         raise _FormatError(f"it holds {len(forecasts)} forecasts; allowed: one, of one location")
     whole = _lowered(forecasts[0], "the forecast")
-    location = _name(whole.get("location"))
-    rows = []
+    rows, places = [], set()
     for where, item in _numbered(whole.get("forecastdata"), "forecastData"):
         point = _lowered(item, where)
-        location = location or _name(point.get("location"))
+        places.add(_name(point.get("location")))
         grams = point.get("value", point.get("rating"))
         if grams is not None:
             start_s = _epoch_s(point.get("timestamp", point.get("time")), f"the time of {where}")
             duration_s = _sdk_duration_s(point.get("duration"), where)
             rows.append(_Row(start_s, None if duration_s is None else start_s + duration_s, _intensity(grams, where)))
-    return _Table(rows, "unknown", "carbon-aware-sdk", location)
+    # The whole may be named after a cloud region ("northeurope") and its points after the grid there ("IE").
+    places.discard("")
+    if len(places) > 1:
+        raise _FormatError(f"its points name the locations {_shown(sorted(places))}; allowed: one, a job runs in one place")
+    return _Table(rows, "unknown", "carbon-aware-sdk", _name(whole.get("location")) or next(iter(places), ""))
 
 
 def _sdk_duration_s(value: object, where: str) -> float | None:

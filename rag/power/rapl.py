@@ -34,6 +34,10 @@ MAX_ZONE_W = 1000.0
 # The smallest range in use: 32 bits of 15.3 microjoules, the unit of server DRAM. For counters that do not tell theirs.
 SMALLEST_RANGE_UJ = 65_000_000_000
 
+# A range that `MAX_ZONE_W` runs through in less is no real one (the smallest of 32 bits known takes 65 s), and readings of once a second
+# might miss a wrap of it.
+MIN_WRAP_S = 10.0
+
 # Seconds between two updates: the kernel reads a register that moves every millisecond; a host writes the file of a guest every 5 s.
 KERNEL_STEP_S = 0.001
 EXPORTED_STEP_S = 5.0
@@ -159,8 +163,8 @@ class Rapl:
                 code="counter_vanished",
             ) from error
 
-    def joules(self, before: Reading, after: Reading) -> float:
-        """Energy of all zones between two readings.
+    def spent(self, before: Reading, after: Reading) -> tuple[int, ...]:
+        """Energy of each zone between two readings.
 
         A counter of range r that fell has wrapped once: it went on from 0 after r, so r + 1 microjoules are added. (The kernel rounds
         the range down from 32 bits of its unit, so this is less than one unit, 61 microjoules, short.)
@@ -170,30 +174,59 @@ class Rapl:
             after: The later reading.
 
         Returns:
-            Joules, 0 or more.
+            Microjoules, 0 or more, in the order of `zones`.
 
         Raises:
             PowerError: ``counter_wrapped`` when a counter without a range fell, ``counter_jumped`` when one took more than `MAX_ZONE_W`,
-                as after a reset, ``counter_stuck`` when no package moved in `MIN_WINDOW_S` or more.
+                as after a reset.
         """
         window_s = (after.at_ns - before.at_ns) / 1e9
-        most_uj = MAX_ZONE_W * max(window_s, MIN_WINDOW_S) * 1e6
-        moved = [_moved(*each) for each in zip(self._zones, before.microjoules, after.microjoules, strict=True)]
+        # Slow counters show the energy of a whole step at once.
+        most_uj = MAX_ZONE_W * max(MIN_WINDOW_S, window_s + self.step_s) * 1e6
+        moved = tuple(_moved(*each) for each in zip(self._zones, before.microjoules, after.microjoules, strict=True))
         for zone, spent in zip(self._zones, moved, strict=True):
-            if spent > most_uj:
+            if not 0 <= spent <= most_uj:
                 raise PowerError(
-                    f"energy counter {zone.path} moved by {spent / 1e6:.0f} J in {window_s:.3f} s; allowed: {MAX_ZONE_W:.0f} W, "
+                    f"energy counter {zone.path} moved by {spent / 1e6:.0f} J in {window_s:.3f} s; allowed: 0 to {MAX_ZONE_W:.0f} W, "
                     "it was reset or the window is too long, take another window",
                     code="counter_jumped",
                 )
-        if window_s >= MIN_WINDOW_S and not any(
-            spent for zone, spent in zip(self._zones, moved, strict=True) if zone.kind != "dram"
+        return moved
+
+    def check_moved(self, spent: Sequence[int], window_s: float) -> None:
+        """Refuse counters that do not work.
+
+        Args:
+            spent: Microjoules of each zone in a window.
+            window_s: Its length.
+
+        Raises:
+            PowerError: ``counter_stuck`` when no package moved in `min_window_s` or more.
+        """
+        if window_s >= self.min_window_s and not any(
+            uj for zone, uj in zip(self._zones, spent, strict=True) if zone.kind != "dram"
         ):
             raise PowerError(
                 f"energy counters {', '.join(self.zones)} stood still for {window_s:.3f} s; a processor always takes energy, "
                 "so they do not work here, use another source",
                 code="counter_stuck",
             )
+
+    def joules(self, before: Reading, after: Reading) -> float:
+        """Energy of all zones between two readings.
+
+        Args:
+            before: The earlier reading, at most `longest_window_s` before the other.
+            after: The later reading.
+
+        Returns:
+            Joules, 0 or more.
+
+        Raises:
+            PowerError: A code of `spent` or `check_moved`.
+        """
+        moved = self.spent(before, after)
+        self.check_moved(moved, (after.at_ns - before.at_ns) / 1e9)
         return sum(moved) / 1e6
 
     def close(self) -> None:
@@ -339,7 +372,9 @@ def _kind(name: str) -> _Kind | None:
 
 
 def _range_uj(folder: Path) -> int | None:
+    """Where a counter wraps; None where that is not told, or is told as something that no counter has."""
     try:
-        return int((folder / "max_energy_range_uj").read_text()) or None
+        range_uj = int((folder / "max_energy_range_uj").read_text())
     except (OSError, ValueError):
         return None
+    return range_uj if range_uj >= MIN_WRAP_S * MAX_ZONE_W * 1e6 else None

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from rag.errors import InputError, PowerError
-from rag.power.calibration import Calibration, Reading, calibrated_price, fit, load, parse_readings, save
+from rag.power.calibration import Calibration, Reading, calibrated_price, check_place, fit, load, parse_readings, save
 
 CPU = "AMD EPYC 7763 64-Core Processor"
 BENT = ((0.0, 100.0), (2.0, 148.0), (4.0, 188.0), (8.0, 236.0))  # 24, 20 and 12 W a thread
@@ -63,7 +63,7 @@ def rewritten(path: Path, change: Callable[[dict[str, object]], None]) -> None:
     st.lists(st.floats(0, 1), max_size=20),
 )
 def test_exact_line_is_recovered(idle_w: float, active_w: float, n_threads: int, shares: list[float]) -> None:
-    assume(idle_w > 0.001)
+    idle_w += 0.123457  # a meter of many digits, for which no slope is too small
     pairs = [(share * n_threads, idle_w + active_w * share * n_threads) for share in (0.0, 1.0, *shares)]
     calibration = fitted(*pairs, n_threads=n_threads)
     assert math.isclose(calibration.idle_w, idle_w, rel_tol=1e-6, abs_tol=1e-6)
@@ -84,23 +84,69 @@ def test_line_has_the_least_squares() -> None:
 
 def test_band_reaches_from_the_flattest_to_the_steepest_piece_and_covers_the_meter() -> None:
     calibration = fitted(*BENT)
-    assert (calibration.active_lo_w, calibration.active_hi_w) == pytest.approx((12 * 0.95, 24 * 1.05))
+    # Half a watt at both ends of pieces of 4 and of 2 threads.
+    assert (calibration.active_lo_w, calibration.active_hi_w) == pytest.approx((11.75 * 0.95, 24.5 * 1.05))
 
 
-def test_straight_line_has_the_band_of_the_meter() -> None:
-    calibration = fitted((0, 100), (4, 140), (8, 180))
+def test_straight_line_of_many_digits_has_the_gain_of_the_meter() -> None:
+    calibration = fitted((0, 100.00001), (4, 140.00001), (8, 180.00001))
     assert (calibration.active_lo_w, calibration.active_hi_w) == pytest.approx((9.5, 10.5))
 
 
+def test_few_digits_widen_the_band_of_a_small_slope() -> None:
+    calibration = fitted((0, 5), (1, 6), (2, 7), n_threads=2)
+    assert calibration.active_w == pytest.approx(1.0)
+    assert (calibration.active_lo_w, calibration.active_hi_w) == pytest.approx((0.0, 2 * 1.05))
+
+
+def test_one_reading_with_a_digit_more_tells_the_step_of_the_meter() -> None:
+    calibration = fitted((0, 5.0), (1, 6.1), (2, 7.0), n_threads=2)
+    assert (calibration.active_lo_w, calibration.active_hi_w) == pytest.approx((0.8 * 0.95, 1.2 * 1.05))
+
+
+def test_readings_that_flicker_at_one_load_widen_the_band() -> None:
+    steady = fitted(*((busy, 100.05 + 10 * busy) for busy in (0, 0, 4, 4, 8, 8)))
+    restless = fitted(*((busy, 100.05 + 10 * busy + off) for busy in (0, 4, 8) for off in (-4, 4)))
+    assert restless.active_w == pytest.approx(steady.active_w)
+    assert restless.active_lo_w < 0.7 * steady.active_lo_w
+    assert restless.active_hi_w > 1.3 * steady.active_hi_w
+
+
+def test_more_readings_of_a_restless_load_narrow_the_band_again() -> None:
+    few, many = (fitted(*((busy, 100 + 10 * busy + off) for busy in (0, 4, 8) for off in (-2, 2) * n)) for n in (1, 50))
+    assert many.active_hi_w < few.active_hi_w
+
+
+@pytest.mark.parametrize(
+    ("pairs", "why"),
+    [
+        (((0, 40), (1, 40), (2, 41)), "steps of 1 W"),
+        (((0, 40), (2, 41)), "steps of 1 W"),
+        (((0, 40.11), (0, 43.17), (2, 41.05), (2, 44.02)), "differ by 2.1 W"),
+    ],
+)
+def test_slope_that_may_be_nothing_but_error_is_refused(pairs: tuple[tuple[float, float], ...], why: str) -> None:
+    message = refusal(*pairs, n_threads=2)
+    assert "allowed: more than that error; use a meter with finer digits" in message
+    assert why in message
+
+
 def test_two_loads_leave_the_bend_unseen() -> None:
-    calibration = fitted((0, 100), (0.2, 101), (8, 180), (7.9, 179))
-    assert calibration.active_lo_w == pytest.approx(0.6 * calibration.active_w)
-    assert calibration.active_hi_w == pytest.approx(2.0 * calibration.active_w)
+    calibration = fitted((0, 100.00001), (8, 180.00001))
+    assert calibration.active_lo_w == pytest.approx(0.6 * 0.95 * calibration.active_w)
+    assert calibration.active_hi_w == pytest.approx(2.0 * 1.05 * calibration.active_w)
+
+
+def test_nearly_equal_loads_are_one_load() -> None:
+    calibration = fitted((0, 100), (0.2, 102), (8, 180), (7.9, 179))
+    assert calibration.active_lo_w < 0.6 * calibration.active_w
+    assert calibration.active_hi_w > 2.0 * calibration.active_w
 
 
 def test_noise_between_nearly_equal_loads_is_no_slope() -> None:
     calibration = fitted((0, 100), (4.0, 141), (4.001, 139), (8, 180))
-    assert calibration.active_hi_w == pytest.approx(10.5, rel=0.001)
+    # As flicker of 1.4 W it counts, as a step of 2 W over a thousandth of a thread it does not.
+    assert 10.5 < calibration.active_hi_w < 13
 
 
 def test_piece_that_falls_has_zero_as_lower_end() -> None:
@@ -220,6 +266,12 @@ def test_bad_line_is_named_with_its_place_and_value(line: str) -> None:
     assert str(caught.value).startswith(f"notes.csv:3: {line!r} is not a reading; allowed: two numbers")
 
 
+@pytest.mark.parametrize("line", ["0W,39W", "nan,nan", "-inf,inf", "NaN 39W", "busy2 watts", "--,--", "watts,"])
+def test_first_line_that_is_no_names_is_refused(line: str) -> None:
+    with pytest.raises(InputError, match="notes:1: "):
+        parse_readings([line, "0 100", "4 150"], "notes")
+
+
 def test_second_line_of_words_is_no_header() -> None:
     with pytest.raises(InputError, match="notes:2: "):
         parse_readings(["busy watts", "threads W", "0 100"], "notes")
@@ -276,6 +328,19 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path, name: str) -> None
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(PowerError, match="cannot be written"):
         save(tmp_path / name, fitted(*BENT))
+
+
+@pytest.mark.parametrize("name", [".", "file/calibration.json"])
+def test_place_that_cannot_be_written_is_told_beforehand(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(PowerError, match="cannot be written") as caught:
+        check_place(tmp_path / name)
+    assert caught.value.code == "calibration_not_saved"
+
+
+def test_look_at_a_place_leaves_nothing_there(tmp_path: Path) -> None:
+    check_place(tmp_path / "new" / "folder" / "calibration.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_holds_the_fields_that_are_documented(tmp_path: Path) -> None:
@@ -431,7 +496,7 @@ def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_price_is_per_thread_and_modelled_at_the_wall() -> None:
-    calibration = fitted((0, 80), (4, 120), (8, 160))
+    calibration = fitted((0, 80.00001), (4, 120.00001), (8, 160.00001))
     price = calibrated_price(calibration, CPU, 8)
     assert (price.active_w.value, price.active_w.lo, price.active_w.hi) == pytest.approx((10, 9.5, 10.5))
     assert (price.idle_w.value, price.idle_w.lo, price.idle_w.hi) == pytest.approx((10, 9.5, 10.5))
@@ -441,9 +506,10 @@ def test_price_is_per_thread_and_modelled_at_the_wall() -> None:
 
 def test_idle_band_covers_what_was_read_at_rest() -> None:
     price = calibrated_price(fitted(*BENT), CPU, 8)
-    assert price.idle_w.lo == pytest.approx(100 * 0.95 / 8)
     assert price.idle_w.value > 100 / 8
-    assert price.idle_w.hi == pytest.approx(price.idle_w.value * 1.05)
+    # By hand: half a watt at each reading lifts the line by up to 0.5 * (0.6 + 0.4 + 0.2 + 0.2) W, the weights of its end at rest.
+    assert price.idle_w.lo == pytest.approx((100 - 0.7) * 0.95 / 8)
+    assert price.idle_w.hi == pytest.approx((price.idle_w.value * 8 + 0.7) * 1.05 / 8)
 
 
 @pytest.mark.parametrize(("name", "n_threads"), [("Another CPU", 8), (CPU, 16)])

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,19 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag.errors import InputError
-from rag.power.defer import Deferral, Deferred, add_defer_options, choose_start, parse_deferral, saved_carbon, wait
-from rag.power.forecast import Forecast, Point, read_forecast
+from rag.power.defer import Deferral, Deferred, add_defer_options, parse_deferral, saved_carbon, wait
 from rag.types import Figure
 from rag.usage import Parser
 
 HOUR = 3600.0
 NOW = datetime.fromisoformat("2026-03-02T12:00:00Z").timestamp()
 JOULES = Figure(7.2e6, 3.6e6, 14.4e6, "J", "apportioned", "counter", "cpu_package")
-
-
-def hourly(*grams: float | None, start_s: float = NOW) -> Forecast:
-    points = [Point(start_s + n * HOUR, start_s + (n + 1) * HOUR, value) for n, value in enumerate(grams) if value is not None]
-    return Forecast(tuple(points), "average", "csv", "")
 
 
 class Clock:
@@ -47,138 +42,17 @@ class Clock:
         return wait(deferral, self.now, self.sleep, self.told.append)
 
 
-def csv_file(folder: Path, *grams: float) -> Path:
+def csv_file(folder: Path, *grams: float, start_s: float = NOW) -> Path:
     path = folder / "forecast.csv"
-    rows = (f"{datetime.fromtimestamp(NOW + n * HOUR).astimezone().isoformat()},{value}" for n, value in enumerate(grams))
+    rows = (f"{datetime.fromtimestamp(start_s + n * HOUR).astimezone().isoformat()},{value}" for n, value in enumerate(grams))
     path.write_text("\n".join(("start,g_per_kwh", *rows)), encoding="ascii")
     return path
 
 
-def parsed(*arguments: str) -> Deferral | None:
-    parser = Parser(prog="rag test")
+def parsed(*arguments: str, parser_type: type[ArgumentParser] = Parser) -> Deferral | None:
+    parser = parser_type(prog="rag test")
     add_defer_options(parser)
     return parse_deferral(parser.parse_args(arguments), NOW)
-
-
-def test_fixed_forecast_has_a_fixed_start() -> None:
-    choice = choose_start(hourly(300, 200, 100, 400), NOW, NOW + 4 * HOUR, HOUR)
-    assert (choice.start_s, choice.mean_g_per_kwh, choice.now_g_per_kwh) == (NOW + 2 * HOUR, 100, 300)
-    assert choice.is_deferred
-    assert choice.signal == "average"
-    assert choice.reason == "forecast mean of 100 g/kWh against 300 of a start at once"
-
-
-def test_window_over_several_points_is_weighted_by_overlap() -> None:
-    choice = choose_start(hourly(300, 200, 100, 400), NOW, NOW + 4 * HOUR, 1.5 * HOUR)
-    assert choice.start_s == NOW + 1.5 * HOUR
-    assert choice.mean_g_per_kwh == pytest.approx((200 * 0.5 + 100) / 1.5)
-
-
-def test_last_start_before_the_deadline_is_tried_between_borders() -> None:
-    choice = choose_start(hourly(300, 200, 100), NOW, NOW + 2.25 * HOUR, HOUR)
-    assert choice.start_s == NOW + 1.25 * HOUR
-    assert choice.mean_g_per_kwh == pytest.approx(175)
-
-
-def test_earliest_of_equal_windows_is_chosen() -> None:
-    assert choose_start(hourly(300, 100, 200, 100, 100), NOW, NOW + 5 * HOUR, HOUR).start_s == NOW + HOUR
-
-
-@pytest.mark.parametrize(("later", "is_deferred"), [(95.1, False), (95.0, True)])
-def test_gain_below_a_twentieth_does_not_wait(later: float, is_deferred: bool) -> None:
-    choice = choose_start(hourly(100, later), NOW, NOW + 2 * HOUR, HOUR)
-    assert choice.is_deferred is is_deferred
-    assert choice.now_g_per_kwh == 100
-
-
-def test_grid_without_carbon_does_not_wait() -> None:
-    assert not choose_start(hourly(0, 0), NOW, NOW + 2 * HOUR, HOUR).is_deferred
-
-
-@pytest.mark.parametrize("left_s", [-HOUR, 0.0, 0.9 * HOUR])
-def test_deadline_too_close_starts_at_once_and_says_so(left_s: float) -> None:
-    choice = choose_start(hourly(300, 100), NOW, NOW + left_s, HOUR)
-    assert (choice.start_s, choice.is_deferred) == (NOW, False)
-    assert choice.reason.startswith("no time to wait")
-
-
-def test_deadline_just_met_by_a_start_at_once_starts_at_once() -> None:
-    assert not choose_start(hourly(300, 100), NOW, NOW + HOUR, HOUR).is_deferred
-
-
-def test_forecast_that_covers_no_window_starts_at_once() -> None:
-    choice = choose_start(hourly(100, 50, start_s=NOW - 9 * HOUR), NOW, NOW + 5 * HOUR, HOUR)
-    assert (choice.start_s, choice.mean_g_per_kwh, choice.is_deferred) == (NOW, None, False)
-    assert "covers no whole window" in choice.reason
-
-
-def test_window_does_not_span_a_gap() -> None:
-    choice = choose_start(hourly(300, 10, None, 10, 200, 200), NOW, NOW + 6 * HOUR, 2 * HOUR)
-    assert choice.start_s == NOW + 3 * HOUR
-    assert choice.mean_g_per_kwh == pytest.approx(105)
-
-
-def test_gain_is_unknown_where_the_forecast_begins_later() -> None:
-    choice = choose_start(hourly(None, 200, 100), NOW, NOW + 3 * HOUR, HOUR)
-    assert (choice.start_s, choice.now_g_per_kwh, choice.is_deferred) == (NOW + 2 * HOUR, None, True)
-    assert "gain is unknown" in choice.reason
-
-
-def test_change_to_summer_time_shifts_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "spring.csv"
-    path.write_text(
-        "start,g_per_kwh\n2026-03-29T00:00:00+00:00,300\n2026-03-29T02:00:00+01:00,200\n2026-03-29T03:00:00+01:00,100\n",
-        encoding="ascii",
-    )
-    now_s = datetime.fromisoformat("2026-03-29T00:30:00+00:00").timestamp()
-    choice = choose_start(read_forecast(path), now_s, now_s + 2.5 * HOUR, 1.5 * HOUR)
-    assert choice.start_s == datetime.fromisoformat("2026-03-29T02:30:00+01:00").timestamp() == now_s + HOUR
-    assert choice.mean_g_per_kwh == pytest.approx((200 * 0.5 + 100) / 1.5)
-
-
-@pytest.mark.parametrize(("deadline_s", "duration_s"), [(NOW, 0.0), (NOW, -1.0), (float("nan"), HOUR), (float("inf"), HOUR)])
-def test_impossible_times_are_refused(deadline_s: float, duration_s: float) -> None:
-    with pytest.raises(InputError, match="allowed: finite times"):
-        choose_start(hourly(1), NOW, deadline_s, duration_s)
-
-
-def naive_mean(points: Sequence[Point], start_s: float, duration_s: float) -> float | None:
-    overlaps = [(min(p.end_s, start_s + duration_s) - max(p.start_s, start_s), p.g_per_kwh) for p in points]
-    inside = [(overlap, grams) for overlap, grams in overlaps if overlap > 0]
-    is_whole = sum(overlap for overlap, _ in inside) >= duration_s - 1e-3
-    return sum(overlap * grams for overlap, grams in inside) / duration_s if is_whole else None
-
-
-@st.composite
-def forecasts(draw: st.DrawFn) -> Forecast:
-    at_s, points = NOW + 60.0 * draw(st.integers(-180, 60)), []
-    for grams, minutes, gap in draw(
-        st.lists(st.tuples(st.integers(0, 900), st.integers(1, 90), st.sampled_from([0, 0, 0, 7])), min_size=1, max_size=12)
-    ):
-        at_s += 60.0 * gap
-        points.append(Point(at_s, at_s + 60.0 * minutes, float(grams)))
-        at_s = points[-1].end_s
-    return Forecast(tuple(points), "marginal", "watttime", "X")
-
-
-@given(forecasts(), st.integers(1, 600), st.integers(1, 200))
-@settings(max_examples=150, deadline=None)
-def test_no_start_by_the_minute_is_better_than_the_chosen_one(forecast: Forecast, until_minutes: int, minutes: int) -> None:
-    deadline_s, duration_s = NOW + 60.0 * until_minutes, 60.0 * minutes
-    choice = choose_start(forecast, NOW, deadline_s, duration_s)
-    starts = [NOW + 60.0 * n for n in range(until_minutes - minutes + 1)]
-    means = [mean for start in starts if (mean := naive_mean(forecast.points, start, duration_s)) is not None]
-    now_mean = naive_mean(forecast.points, NOW, duration_s)
-    assert choice.now_g_per_kwh == pytest.approx(now_mean)
-    assert choice.mean_g_per_kwh == pytest.approx(naive_mean(forecast.points, choice.start_s, duration_s))
-    if choice.is_deferred:
-        assert NOW < choice.start_s <= deadline_s - duration_s
-        assert choice.mean_g_per_kwh is not None
-        assert all(choice.mean_g_per_kwh <= mean + 2e-3 for mean in means)
-        assert now_mean is None or choice.mean_g_per_kwh <= 0.95 * now_mean + 1e-6
-    else:
-        assert choice.start_s == NOW
-        assert all(now_mean is not None and mean > 0.95 * now_mean - 2e-3 for mean in means)
 
 
 def test_job_waits_for_its_window_and_tells(tmp_path: Path) -> None:
@@ -192,6 +66,7 @@ def test_job_waits_for_its_window_and_tells(tmp_path: Path) -> None:
         reason="forecast mean of 100 g/kWh against 300 of a start at once",
         signal="unknown",
         now_g_per_kwh=300,
+        now_is_stand_in=False,
         window_g_per_kwh=100,
         forecast_source="csv",
         forecast_location="",
@@ -260,6 +135,13 @@ def test_forecast_without_gain_runs_at_once_and_names_itself(tmp_path: Path) -> 
     assert clock.told[0].startswith("runs at once: no window is 5% or more below")
 
 
+def test_forecast_that_begins_at_the_next_step_waits_against_a_stand_in_and_says_so(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, 300, 300, 100, 300, start_s=NOW + 1200)
+    result = Clock().wait(Deferral(NOW + 5 * HOUR, HOUR, path))
+    assert (result.deferred, result.now_g_per_kwh, result.now_is_stand_in, result.window_g_per_kwh) == (True, 300, True, 100)
+    assert result.reason.endswith("a start at once, with the point that begins in 20 min standing for now")
+
+
 @given(st.lists(st.integers(0, 900), min_size=2, max_size=8), st.integers(0, 500), st.integers(1, 300))
 @settings(max_examples=50, deadline=None)
 def test_deadline_is_never_missed_by_waiting(
@@ -304,6 +186,21 @@ def test_deadline_out_of_range_is_refused(text: str) -> None:
     assert caught.value.code == "deferral"
 
 
+@pytest.mark.parametrize("value", ["", "--"])
+@pytest.mark.parametrize("option", ["--defer-until", "--forecast", "--expected-duration"])
+def test_value_that_is_empty_or_two_dashes_is_refused(option: str, value: str) -> None:
+    options = {"--defer-until": "+6h", option: value}
+    with pytest.raises(InputError, match=f"{option} is '{value}'; allowed: ") as caught:
+        parsed(*(f"{name}={given_}" for name, given_ in options.items()), parser_type=ArgumentParser)
+    assert caught.value.code == "deferral"
+
+
+@pytest.mark.parametrize("value", ["", "--"])
+def test_empty_option_without_deadline_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match=f"--forecast is '{value}' without --defer-until"):
+        parsed(f"--forecast={value}", parser_type=ArgumentParser)
+
+
 def test_duration_and_forecast_are_taken_over() -> None:
     given_ = parsed("--defer-until", "+6h", "--expected-duration", "2h30m", "--forecast", "f.json")
     assert given_ == Deferral(NOW + 6 * HOUR, 2.5 * HOUR, Path("f.json"))
@@ -332,6 +229,14 @@ def test_saving_is_energy_times_the_difference(tmp_path: Path) -> None:
     assert (saved.unit, saved.method, saved.boundary) == ("g", "modelled", "cpu_package")
     assert "counterfactual: 300 g/kWh at once less 100" in saved.source
     assert "unknown signal" in saved.source
+
+
+def test_saving_against_a_stand_in_says_so(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, 300, 100, start_s=NOW + 600)
+    saved = saved_carbon(JOULES, Clock().wait(Deferral(NOW + 3 * HOUR, HOUR, path)))
+    assert saved is not None
+    assert saved.value == pytest.approx(400)
+    assert "300 g/kWh at once (a stand-in) less 100" in saved.source
 
 
 def test_saving_may_be_nothing_and_is_never_more_than_a_start_at_once_emits(tmp_path: Path) -> None:

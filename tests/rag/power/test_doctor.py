@@ -156,12 +156,30 @@ def test_readable_counters_tell_their_watts(tmp_path: Path) -> None:
     assert finding.detail.endswith("boundary cpu_package, 20.0 W now")
 
 
-def test_counters_of_a_host_are_used_without_waiting_for_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("watts", [20.0, 0.0])
+def test_counters_of_a_host_price_long_processes_only_and_are_not_waited_for(tmp_path: Path, watts: float) -> None:
     places = with_cpu(bare(tmp_path), flags="hypervisor")
-    meter = Meter(places.powercap, exported=True)
+    meter = Meter(places.powercap, watts, exported=True)
+    findings = examine(replace(places, open_rapl=meter.open, wait=meter.wait))
+    assert (findings[0].name, findings[0].status, meter.waited_s) == (POWERCAP, "available", [])
+    assert "renewed every 5 s: prices what a process does once it has run for 40 s, if the numbers move" in findings[0].detail
+    assert chain(findings).startswith("Watts come from the CPU family row")
+    assert f"passed over: {POWERCAP} (available: " in chain(findings)
+
+
+def test_counters_of_a_host_alone_leave_the_median_to_short_commands(tmp_path: Path) -> None:
+    findings = examine(with_counters(with_cpu(bare(tmp_path), model=250), exported=True))
+    assert chain(findings).startswith("Watts come from the median of all known CPU families; ")
+    assert not [finding for finding in findings if finding.name in (POWERCAP, CALIBRATION, FAMILY) and finding.status == "used"]
+
+
+@pytest.mark.parametrize("range_uj", ["0", "-1", "-262143328850", "1", "nan", "inf", "1e12", "", "many"])
+def test_range_that_no_counter_has_is_taken_as_none_and_the_counters_are_not_used(tmp_path: Path, range_uj: str) -> None:
+    places = with_cpu(bare(tmp_path))
+    meter = Meter(places.powercap)
+    written(places.powercap / "intel-rapl:0" / "max_energy_range_uj", f"{range_uj}\n")
     finding = found(replace(places, open_rapl=meter.open, wait=meter.wait), POWERCAP)
-    assert (finding.status, meter.waited_s) == ("used", [])
-    assert "renewed every 5 s" in finding.detail
+    assert (finding.status, meter.open(places.powercap).min_window_s) == ("available", 40.0)
 
 
 def test_counters_are_closed_whether_they_worked_or_not(tmp_path: Path) -> None:

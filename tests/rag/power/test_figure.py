@@ -59,6 +59,8 @@ def test_product_multiplies_ends_and_takes_the_weaker_method() -> None:
         (5.0, 5.0, 5.0, (5.0, 5.0, 5.0)),
         (0.0, 0.0, 0.0, (0.0, 0.0, 0.0)),
         (0.0, 0.0, 3.2, (0.0, 0.0, 4.0)),
+        (1e-30, 0.0, 1e5, (1e-30, 0.0, 1e5)),  # more places between value and end than a decimal has by default
+        (5e-324, 0.0, 1e300, (5e-324, 0.0, 1e300)),
     ],
 )
 def test_figure_has_the_digits_that_its_band_supports(

@@ -228,6 +228,17 @@ def test_several_locations_are_refused(tmp_path: Path) -> None:
     assert "2 forecasts" in refusal(tmp_path, sdk(sdk_point(0, 1)) * 2)
 
 
+@pytest.mark.parametrize("value", [1, None])
+def test_points_of_different_locations_are_refused(tmp_path: Path, value: object) -> None:
+    points = ({**sdk_point(0, 1), "location": "IE"}, {**sdk_point(5, value), "location": "FR"})
+    assert "its points name the locations ['FR', 'IE']" in refusal(tmp_path, sdk(*points))
+
+
+def test_point_without_location_is_of_that_of_the_others(tmp_path: Path) -> None:
+    points = ({**sdk_point(0, 1), "location": "IE"}, sdk_point(5, 2))
+    assert read(tmp_path, sdk(*points, location="")).location == "IE"
+
+
 def test_all_regions_at_once_are_refused(tmp_path: Path) -> None:
     period = {"from": "2026-03-02T12:00Z", "to": "2026-03-02T12:30Z", "regions": [{"regionid": 1, "intensity": {"forecast": 5}}]}
     assert "several regions" in refusal(tmp_path, {"data": [period, period]})
