@@ -16,7 +16,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,6 @@ from bench.corpora import Corpus, open_corpus
 from bench.machine import CHECKOUT, Machine, commit, this_machine
 from eval.answers import contains_answer, token_f1
 from eval.datasets import EvalQuery
-from rag.engine import Engine
 from rag.evidence import score_sentences
 from rag.generate.cascade import choose, question_kind
 from rag.meter import Meter
@@ -158,20 +157,27 @@ def _ways(corpus: Corpus, questions: Sequence[EvalQuery], gguf: Path, n_sample: 
         return replace(corpus.settings, answer=changed, language_model=model)
 
     return (
-        _way("extractive", corpus, settings("extractive"), questions),
-        _way("auto", corpus, settings("auto"), questions),
-        _way("extractive sample", corpus, settings("extractive"), sample),
-        _way("generative", corpus, settings("model"), sample),
-        _way("passages", corpus, settings("model", evidence="passages"), sample),
+        *_compared(corpus, {"extractive": settings("extractive"), "auto": settings("auto")}, questions),
+        *_compared(corpus, {"extractive sample": settings("extractive"), "generative": settings("model")}, sample),
+        *_compared(corpus, {"passages": settings("model", evidence="passages")}, sample),
     )
 
 
-def _way(name: str, corpus: Corpus, settings: Settings, questions: Sequence[EvalQuery]) -> Way:
-    print(name, flush=True)
-    power = open_power(settings.energy, settings.data_dir)
-    engine = corpus.engine(settings)
-    engine.ask(Query(questions[0].text), Meter(power=power))  # loads what is loaded once
-    answers = [_asked(engine, question, lambda: Meter(power=power)) for question in questions]
+def _compared(corpus: Corpus, ways: dict[str, Settings], questions: Sequence[EvalQuery]) -> tuple[Way, ...]:
+    """Ways of answering, in turns on every question, so that a busy neighbour hurts all of them."""
+    print(", ".join(ways), flush=True)
+    power = open_power(corpus.settings.energy, corpus.settings.data_dir)
+    engines = {name: corpus.engine(settings) for name, settings in ways.items()}
+    for engine in engines.values():
+        engine.ask(Query(questions[0].text), Meter(power=power))  # loads what is loaded once
+    answers: dict[str, list[Answer]] = {name: [] for name in ways}
+    for question in questions:
+        for name, engine in engines.items():
+            answers[name].append(engine.ask(Query(question.text), Meter(power=power)))
+    return tuple(_way(name, answers[name], questions) for name in ways)
+
+
+def _way(name: str, answers: Sequence[Answer], questions: Sequence[EvalQuery]) -> Way:
     right = [contains_answer(a.text, q.answers) and not a.abstained for a, q in zip(answers, questions, strict=True)]
     costs = [answer.measurement for answer in answers]
     energies = [cost.energy.total for cost in costs if cost.energy]
@@ -193,10 +199,6 @@ def _way(name: str, corpus: Corpus, settings: Settings, questions: Sequence[Eval
         method=energies[0].method,
         cpu_s_per_right=sum(cost.cpu_s for cost in costs) / sum(right) if any(right) else None,
     )
-
-
-def _asked(engine: Engine, question: EvalQuery, meter: Callable[[], Meter]) -> Answer:
-    return engine.ask(Query(question.text), meter())
 
 
 def _bare(answer: Answer) -> str:
@@ -222,7 +224,7 @@ def _half(corpus: Corpus, half: str, questions: Sequence[EvalQuery]) -> Half:
             continue
         hits = engine.search(Query(question.text)).hits
         missed = not contains_answer(engine.ask(Query(question.text)).text, question.answers)
-        choice = choose(question.text, score_sentences(question.text, hits), is_capable=True)
+        choice = choose(question.text, score_sentences(question.text, hits))
         (escalated if choice.escalate else rest).append(missed)
     return Half(half, len(escalated) + len(rest), len(escalated), _mean(map(float, escalated)), _mean(map(float, rest)))
 

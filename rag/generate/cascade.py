@@ -70,20 +70,17 @@ def question_kind(question: str) -> QuestionKind:
     return "explain" if _EXPLAIN.search(question) else "fact"
 
 
-def choose(question: str, sentences: Sequence[Sentence], *, is_capable: bool) -> Choice:
-    """Decide whether extraction is enough.
+def choose(question: str, sentences: Sequence[Sentence]) -> Choice:
+    """Decide whether extraction is enough, where there is a model that may answer better than the sentences that it reads.
 
     Args:
         question: As asked.
         sentences: Of the evidence, best first.
-        is_capable: Whether the language model is known to answer better than the sentences that it reads.
 
     Returns:
         The decision with its reason.
     """
     kind = question_kind(question)
-    if not is_capable:
-        return Choice(False, "the language model is too small to answer better than its sources")
     if kind in ("compare", "summarise"):
         return Choice(True, f"the question asks to {kind}, which no single sentence does")
     if kind == "explain":
@@ -161,8 +158,10 @@ class Cascade:
             return replace(extracted, steps=(_extraction(extracted, "no language model is configured"),))
         models = self._models if self._always else [written for written in self._models if written.is_capable]
         choice = Choice(True, "a language model was asked for")
-        if not self._always:
-            choice = choose(focus or question, score_sentences(focus or question, candidates), is_capable=bool(models))
+        if not models:  # known before the sentences are scored again, which takes as long as the search
+            choice = Choice(False, "the language model is too small to answer better than its sources")
+        elif not self._always:
+            choice = choose(focus or question, score_sentences(focus or question, candidates))
         if not choice.escalate:
             return replace(extracted, steps=(_extraction(extracted, choice.reason),))
         steps: list[Step] = [] if self._always else [_extraction(extracted, "extraction comes first")]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rag.errors import ModelError
-from rag.evidence import score_sentences
+from rag.evidence import Sentence
 from rag.generate.cascade import Cascade, QuestionKind, choose, question_kind
 from rag.generate.extractive import ExtractiveGenerator
 from rag.generate.written import WrittenGenerator
+from rag.index.lexical import analyse
 from rag.settings import AnswerSettings
 from rag.types import Budget, Candidate, Chunk, Draft, Source
 from tests.fakes import ScriptedModel
@@ -156,14 +157,25 @@ def test_unverified_answer_of_a_model_asked_for_by_name_is_its_abstention() -> N
     assert (draft.abstained, draft.generator) == (True, "scripted")
 
 
-def test_evidence_spread_over_sentences_is_for_a_capable_model() -> None:
-    question = "Which valve pressure starts new pumps and leaks old ones?"
-    sentences = score_sentences(question, evidence())
-    assert sentences[0].coverage < 0.7
-    spread = [s for s in sentences if s.coverage < 0.5] or sentences
-    choice = choose(question, spread, is_capable=True)
-    assert choice.reason
-    assert choose(question, spread, is_capable=False).escalate is False
+def sentence(words: str, coverage: float) -> Sentence:
+    return Sentence(0, 0, 0, len(words), words, frozenset(analyse(words)), coverage, coverage)
+
+
+@pytest.mark.parametrize(
+    ("covered", "others", "escalates"),
+    [
+        (0.4, ("copper", "silver"), True),  # together they cover the whole question
+        (0.4, ("iron", "lead"), False),  # together they do not
+        (0.6, ("copper", "silver"), False),  # one is enough
+    ],
+)
+def test_fact_is_for_the_model_only_where_its_evidence_is_spread_out(
+    covered: float, others: tuple[str, str], escalates: bool
+) -> None:
+    found = [sentence("gold", covered), *(sentence(word, 0.3) for word in others)]
+    choice = choose("gold, copper and silver", found)
+    assert choice.escalate is escalates
+    assert ("spread out" in choice.reason) is escalates
 
 
 def test_name_tells_all_models() -> None:
