@@ -24,7 +24,7 @@ COMMANDS = {
     "ask": "answer a question with citations, or abstain",
     "status": "list collections and what they hold",
     "repair": "check the data directory and rebuild what is damaged",
-    "models": "list, add or verify embedding models",
+    "models": "list, add or verify models",
     "energy": "what joules and grams rest on here, and how to make them better",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rag.console import line, one_line, show_answer, show_context, show_search
 from rag.engine import Engine, open_engine
-from rag.errors import ConfigError, InputError, RagError
+from rag.errors import ConfigError, InputError, ModelError, RagError
 from rag.meter import Meter
 from rag.power import Power, open_power
 from rag.settings import GeneratorName, Settings
@@ -176,7 +176,7 @@ class _Verb(Generic[_Result]):
 def _answering(settings: Settings, options: argparse.Namespace) -> Settings:
     """The settings with the generator that mode and option ask for."""
     for option, value in (("--max-prompt-tokens", options.max_prompt_tokens), ("--max-joules", options.max_joules)):
-        if not value >= 0:
+        if not 0 <= value < float("inf"):
             raise InputError(f"{option} is {value}; allowed: 0 (no limit) or more", code="usage")
     by_mode: dict[str, GeneratorName] = {"generative": "model", "auto": "auto", "eco": "extractive"}
     wanted = by_mode.get(options.mode, settings.answer.generator)
@@ -289,7 +289,7 @@ def _run_batch(engine: Engine, power: Power, path: str, verb: _Verb[_Result]) ->
         else:
             try:
                 outcome = {"_id": item.question_id} | verb.as_json(verb.run(engine, item.text, Meter(power=power)))
-            except InputError as error:
+            except (InputError, ModelError) as error:
                 outcome = {"_id": item.question_id, "error": {"code": error.code, "message": str(error)}}
         n_failed += "error" in outcome
         _print_json(outcome)

@@ -165,7 +165,7 @@ class JsonServer:
             The error to raise.
         """
         # Masked before it is cut, which would leave a part of the key.
-        found = " ".join(self._masked(found).split())[:_MAX_QUOTE_CHARS]
+        found = " ".join(self.masked(found).split())[:_MAX_QUOTE_CHARS]
         return ModelError(f"{self._shown} {found}; {way_out}", code=code)
 
     def _exchange(self, endpoint: str, body: bytes, deadline: float) -> Reply:
@@ -186,7 +186,7 @@ class JsonServer:
             raise
         except (OSError, UnicodeError, http.client.HTTPException) as error:
             line = f"{self._shown} is not reachable: {type(error).__name__}: {error}"
-            raise _PassingError(self._masked(line)) from error
+            raise _PassingError(self.masked(line)) from error
         return Reply(response.status, content, is_whole, response.getheader("Retry-After", ""), response.getheader("Location", ""))
 
     def _content(self, response: http.client.HTTPResponse) -> tuple[bytes, bool]:
@@ -226,10 +226,11 @@ class JsonServer:
                 way_out = f"check {section}.model, and {section}.{self._limit} against what the model reads"
             case _:
                 way_out = "see the log of the server"
-        error = self.fault(f"answered {reply.status}: {said.strip() or 'nothing'}", self._masked(way_out), code)
+        error = self.fault(f"answered {reply.status}: {said.strip() or 'nothing'}", self.masked(way_out), code)
         return _PassingError(str(error), reply.retry_after) if reply.status in _RETRIED else error
 
-    def _masked(self, line: str) -> str:
+    def masked(self, line: str) -> str:
+        """A text of the server without the key, should it repeat it."""
         return line.replace(self._api_key, "(secret)") if self._api_key else line
 
 

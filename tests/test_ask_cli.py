@@ -114,10 +114,30 @@ def test_key_is_sent_and_never_shown(rag: Command, server: ChatServer) -> None:
     assert API_KEY not in outcome.out + outcome.err
 
 
+def test_key_that_the_server_writes_into_its_answer_is_masked(
+    rag: Command, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAG_ANSWER_UNVERIFIED", "flag")
+    says(server, f"The pump starts at 5 bar because a valve opens then [1]. The key is {API_KEY}.")
+    outcome = rag("ask", QUESTION, "--mode", "generative", "--json")
+    assert "5 bar" in outcome.out
+    assert API_KEY not in outcome.out + outcome.err
+
+
+def test_question_of_a_batch_whose_model_fails_has_its_own_line(rag: Command, server: ChatServer, tmp_path: Path) -> None:
+    server.next_answers.append(lambda exchange: exchange.send_json({"error": {"message": "no"}}, 400))
+    says(server, "The pump starts at 5 bar because a valve opens then [1].")
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps({"_id": n, "text": QUESTION}) for n in (1, 2)))
+    outcome = rag("ask", "--batch", tmp_path / "q.jsonl", "--mode", "generative")
+    assert outcome.status == 3
+    assert [("error" in line, line["_id"]) for line in outcome.lines] == [(True, 1), (False, 2)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (("--mode", "generative"), "no_model"),
+        (("--max-joules", "inf"), "usage"),
         (("--generator", "gguf"), "no_model"),
         (("--mode", "generative", "--generator", "extractive"), "usage"),
         (("--mode", "eco", "--generator", "http"), "usage"),

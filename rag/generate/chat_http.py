@@ -147,7 +147,7 @@ class ChatHttp:
         n_completion = _count(written.usage.get("completion_tokens"))
         n_cached = _count(_dict(written.usage.get("prompt_tokens_details")).get("cached_tokens"))
         return Completion(
-            text,
+            self._server.masked(text),
             n_prompt=self.count(prompt) if n_prompt is None else n_prompt,
             n_completion=self._counter.count(text) if n_completion is None else n_completion,
             n_cached=n_cached or _count(written.timings.get("cache_n")) or 0,

@@ -40,9 +40,17 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _ARTICLES = frozenset(("a", "an", "the"))
 # Not "one", which mostly counts nothing.
-_NUMBER_WORDS = {
-    word: str(n) for n, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)
-}
+_NUMBER_WORDS = dict(
+    zip(
+        "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
+        "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion".split(),
+        [*map(str, (0, *range(2, 20), *range(20, 100, 10))), "100", "1000", "1000000", "1000000000"],
+        strict=True,
+    )
+)
+# A phrase is negated by what stands so many words before it: "is not due in August".
+_NEGATION_REACH = 6
+_NEGATING = frozenset("no not nor never none nobody nothing neither cannot without t".split())  # the last one of "isn't"
 _SENTENCE_END = re.compile(r"[.!?…。！？][^\w\s]*\Z")
 _NEGATION = re.compile(r"\b(?:no|not|nor|never|none|nobody|nothing|neither|cannot|without)\b|n['’]t\b")
 
@@ -144,12 +152,14 @@ class _Wanted:
         names: Terms of capitalised words that do not begin the sentence and are not in the question.
         is_short: Too short for coverage to tell anything.
         is_part: Ends like a phrase, not like a sentence.
+        is_negated: Whether it or the question negates: then a phrase may stand in a sentence that does.
     """
 
     said: _Said
     names: frozenset[str]
     is_short: bool
     is_part: bool
+    is_negated: bool
 
 
 def parse(text: str, n_passages: int) -> tuple[Claim, ...]:
@@ -206,12 +216,15 @@ def verify(claims: Sequence[Claim], candidates: Sequence[Candidate], question: s
     """
     asked = frozenset(question_terms(question))
     passages = [_sentences(number, candidate) for number, candidate in enumerate(candidates, start=1)]
-    return tuple(_verdict(claim, [passages[n - 1] for n in claim.numbers] or passages, asked) for claim in claims)
+    negated = bool(_NEGATION.search(question.lower()))
+    return tuple(
+        _verdict(_wanted(claim.text, asked, negated), claim, [passages[n - 1] for n in claim.numbers] or passages, asked)
+        for claim in claims
+    )
 
 
-def _verdict(claim: Claim, passages: Sequence[Sequence[_Said]], asked: frozenset[str]) -> Verdict:
+def _verdict(wanted: _Wanted, claim: Claim, passages: Sequence[Sequence[_Said]], asked: frozenset[str]) -> Verdict:
     """The verdict by the best span of the passages, else by the best span of each of those that are cited."""
-    wanted = _wanted(claim.text, asked)
 
     def rank(span: _Said) -> tuple[int, float, bool, int]:
         is_exact = (wanted.said.words in span.words) + (wanted.said.words == span.words)
@@ -234,23 +247,24 @@ def _verdict(claim: Claim, passages: Sequence[Sequence[_Said]], asked: frozenset
     return Verdict(claim, _fault(wanted, nearest), _coverage(wanted, tried[0]) if is_sound else 0.0, ())
 
 
-def _wanted(text: str, asked: frozenset[str]) -> _Wanted:
+def _wanted(text: str, asked: frozenset[str], is_negated: bool) -> _Wanted:
     said = _said(text, ())
     names = {term for word in _WORD.findall(text)[1:] if word[0].isupper() for term in analyse(word)}
     is_short = len(said.words.split()) <= _SHORT_WORDS
-    return _Wanted(said, frozenset(names) - asked, is_short, not _SENTENCE_END.search(text))
+    return _Wanted(said, frozenset(names) - asked, is_short, not _SENTENCE_END.search(text), is_negated or said.n_negations > 0)
 
 
 def _fault(wanted: _Wanted, span: _Said) -> Fault | None:
     """What speaks against a span as evidence, the plainest first."""
     said = wanted.said
     if (wanted.is_part or wanted.is_short) and said.terms and said.words in span.words:
-        return None
+        before = span.words[: span.words.index(said.words) + 1].split()[-_NEGATION_REACH:]
+        return "negation" if not wanted.is_negated and not _NEGATING.isdisjoint(before) else None
     if said.numbers - span.numbers - ({"1"} if " one " in span.words else set()):
         return "number"
     if wanted.names - span.known:
         return "name"
-    if said.n_negations % 2 != span.n_negations % 2:
+    if said.n_negations % 2 != span.n_negations % 2 or bool(said.n_negations) != bool(span.n_negations):
         return "negation"
     if wanted.is_short and wanted.is_part:
         return "coverage"

@@ -57,7 +57,7 @@ class GgufModel:
 
 
 def add_gguf(source: Path, name: str, models_dir: Path, *, replace: bool = False) -> GgufModel:
-    """Keep a GGUF file under a name: by a hard link where the file system is the same, else as a copy.
+    """Keep a copy of a GGUF file under a name.
 
     Args:
         source: The file.
@@ -84,7 +84,7 @@ def add_gguf(source: Path, name: str, models_dir: Path, *, replace: bool = False
             made = Path(scratch) / name
             made.mkdir()
             path = made / _FILE_NAME
-            _link_or_copy(source, path)
+            shutil.copyfile(source, path)  # no link: a file that is written in place elsewhere must not change this one
             found = {"sha256": sha256_of(path), "size_bytes": path.stat().st_size, "header": dataclasses.asdict(header)}
             card = {"format": _CARD_FORMAT, "name": name, "source": one_line(os.fsencode(source.name))} | found
             (made / CARD_NAME).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -158,14 +158,6 @@ def verify_gguf(model: GgufModel) -> None:
             f"{model.fingerprint}; add it again with --replace",
             code="model_altered",
         )
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    real = source.resolve()  # a link to a link would end with what it points to
-    try:
-        os.link(real, target)
-    except OSError:  # another file system, one without links, or a file of somebody else
-        shutil.copyfile(real, target)
 
 
 def _sync(path: Path) -> None:
