@@ -51,6 +51,11 @@ def process_clock(pid: int) -> CpuClock:
     return read
 
 
+def task_clock_id(task_id: int) -> int:
+    """The CPU clock of a thread by its number in the system; of a thread that has ended it cannot be read, and no harm is done."""
+    return (~task_id << 3) | 6  # CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED, as Linux makes it
+
+
 def read_clock(clock_id: int) -> int:
     """Nanoseconds of a clock of the system; -1 when what it belongs to has ended."""
     try:
@@ -84,7 +89,7 @@ class Lane:
         yield
         # Workers of an executor may start meanwhile; they have meters of their own.
         found = sorted(_task_ids() - before - {thread.native_id for thread in threading.enumerate()})
-        self._clock_ids += tuple((~tid << 3) | 6 for tid in found)  # CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED
+        self._clock_ids += tuple(task_clock_id(tid) for tid in found)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from rag.clocks import CpuClock, read_clock
+from rag.clocks import CpuClock, read_clock, task_clock_id
 
 
 class Account(NamedTuple):
@@ -21,7 +21,7 @@ class Account(NamedTuple):
         process_s: CPU seconds of the process, all threads, user and system.
         attributed_s: Of these, what finished requests used in their own threads and lanes.
         framework_s: Of these, time of the event loop while requests were in flight, shared among them.
-        in_flight_s: Of these, what requests that have not finished have used so far, in their own threads.
+        in_flight_s: Of these, what requests that have not finished have used so far, in their own threads; on Linux only.
         unattributed_s: The rest: event loop and other threads while there was nothing to do.
         idle_s: Wall-clock seconds without a request in flight.
         n_requests: Finished requests.
@@ -45,14 +45,14 @@ class Share(NamedTuple):
 
 
 class Entry:
-    """A request in flight: the state of the integrals when it began, and the clock of its thread."""
+    """A request in flight: the state of the integrals when it began, its thread, and what that had used."""
 
-    __slots__ = ("clock", "cpu", "loop", "wall")
+    __slots__ = ("cpu", "loop", "task_id", "wall")
 
     def __init__(self, loop: float, wall: float) -> None:
         self.loop = loop
         self.wall = wall
-        self.clock = time.pthread_getcpuclockid(threading.get_ident())
+        self.task_id = threading.get_native_id()
         self.cpu = time.thread_time_ns()
 
 
@@ -120,7 +120,7 @@ class Ledger:
         """The account so far."""
         with self._lock:
             self._advance()
-            in_flight = sum(max(0, read_clock(entry.clock) - entry.cpu) for entry in self._in_flight)
+            in_flight = sum(max(0, read_clock(task_clock_id(entry.task_id)) - entry.cpu) for entry in self._in_flight)
             process = time.process_time_ns() - self._opened_process
             return Account(
                 wall_s=(self._wall - self._opened_wall) / 1e9,

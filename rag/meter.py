@@ -198,16 +198,9 @@ class Meter:
     def _energy(self, cpu_s: float, wall_s: float, share: Share | None, rss_bytes: int) -> Energy | None:
         if self._power is None:
             return None
-        work = Work(
-            cpu_s=cpu_s,
-            wall_s=wall_s,
-            share_s=share.wall_s if share else wall_s,
-            rss_bytes=rss_bytes,
-            began_ns=self._began_ns,
-            gpu=self._gpu,
-            remote=tuple(self._remote),
-            unknown=tuple(self._unknown),
-        )
+        share_s = share.wall_s if share else wall_s
+        remote, unknown = tuple(self._remote), tuple(self._unknown)
+        work = Work(cpu_s, wall_s, share_s, rss_bytes, self._began_ns, self._gpu, remote, unknown)
         return self._power.energy(work)
 
     def _own_ns(self) -> int:

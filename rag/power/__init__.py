@@ -123,8 +123,10 @@ class Power:
 
     def gpu_reading(self) -> GpuReading | None:
         """GPU counters now, to be handed back with the work; None where they are not counted or just now cannot be read."""
+        if self._gpus is None:
+            return None
         try:
-            return self._gpus.read() if self._gpus else None
+            return self._gpus.read()
         except RagError:
             return None
 
@@ -169,21 +171,10 @@ class Power:
             assumed += ("remote_region",)
             unknown += ("remote_prompt",)  # the formula counts completion tokens only
         embodied = self._embodied(reserved_s)
-        return Energy(
-            total=whole,
-            active=active,
-            idle=idle,
-            dram=dram,
-            gpu=gpu,
-            remote=remote,
-            facility=facility,
-            carbon=carbon,
-            embodied=embodied,
-            sci=total([carbon, embodied] if embodied else [carbon], self._told.sci_unit),
-            assumed=assumed,
-            not_modelled=unknown + self._told.missing + _NEVER_MODELLED,
-            notes=self._told.notes + notes,
-        )
+        sci = total([carbon, embodied] if embodied else [carbon], self._told.sci_unit)
+        not_modelled = unknown + self._told.missing + _NEVER_MODELLED
+        notes = self._told.notes + notes
+        return Energy(whole, active, idle, dram, gpu, remote, facility, carbon, embodied, sci, assumed, not_modelled, notes)
 
     def price(self, began_ns: int) -> Price:
         """What a CPU-second costs for work that began then and goes on.

@@ -125,7 +125,7 @@ def test_gguf_file_can_be_put_into_another_folder(settings: Settings, language_f
 
 def test_verify_checks_both_kinds(settings: Settings, language_file: Path, capsys: CaptureFixture) -> None:
     main(["add", str(language_file), "--name", "small"], settings)
-    language_file.write_bytes(gguf(data=bytes(136)))  # the added one shares its bytes
+    (settings.data_dir / "models" / "gguf" / "small" / "model.gguf").write_bytes(gguf(data=bytes(136)))
     capsys.readouterr()
     assert main(["verify", "--json"], settings) == 1
     good, bad = json.loads(capsys.readouterr().out)["models"]
