@@ -179,7 +179,8 @@ class Meter:
             the event loop so far.
         """
         self._check_thread()
-        self._lap()  # a stage that is still open has what it took so far
+        if self._stack:
+            self._lap()  # a stage that is still open has what it took so far
         wall_s = (time.perf_counter_ns() - self._wall_began) / 1e9
         cpu_s = self._own_ns() / 1e9
         share = self._ledger.share(self._entered) if self._ledger and self._entered else None
@@ -188,9 +189,8 @@ class Meter:
         rss_bytes = _peak_rss_bytes()
         energy = self._energy(cpu_s, wall_s, share, rss_bytes)
         joules_each = energy.active.value / cpu_s if energy and cpu_s > 0 else None
-        stages = [
-            StageCost(name, c.wall / 1e9, c.cpu / 1e9, joules_each and joules_each * c.cpu / 1e9) for name, c in self._costs.items()
-        ]
+        joules_ns = None if joules_each is None else joules_each / 1e9
+        stages = [StageCost(name, c.wall / 1e9, c.cpu / 1e9, joules_ns and joules_ns * c.cpu) for name, c in self._costs.items()]
         if share:
             stages.append(StageCost("framework", 0.0, share.framework_s, joules_each and joules_each * share.framework_s))
         return Measurement(wall_s, cpu_s, energy, tokens or _NO_TOKENS, tuple(stages), "off", rss_bytes)
