@@ -72,6 +72,7 @@ bench-answers: setup $(GGUF) ## claims, conversations, the answer cache and the 
 	$(BIN)/python -P -m bench.conversation
 	$(BIN)/python -P -m bench.cache
 	$(BIN)/python -P -m bench.cascade
+	$(BIN)/python -P -m bench.escalation
 
 clean: ## remove the environment and the sample collection
 	rm -rf $(VENV) ragwatt-data .mypy_cache .ruff_cache .hypothesis .import_linter_cache

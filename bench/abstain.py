@@ -21,7 +21,7 @@ import numpy as np
 from bench.corpora import Corpus
 from bench.hiding import HidingStore
 from eval.answers import contains_answer, roc_auc
-from eval.datasets import EvalQuery
+from eval.datasets import EvalQuery, relevant_documents
 from rag.engine import Engine
 from rag.evidence import confidence
 from rag.text import normalise
@@ -196,8 +196,10 @@ def _judged(corpus: Corpus, mode: SearchMode) -> list[Judged]:
     neighbours = {doc_id: _neighbour(corpus, doc_id, rows) for doc_id, rows in rows_of.items()}
     found = []
     for query in corpus.dataset.queries:
-        gold = next(doc_id for doc_id, grade in corpus.dataset.qrels[query.query_id].items() if grade > 0)
-        hidden = corpus.engine(settings, HidingStore(corpus.store, np.array(rows_of[gold], np.int64)))
+        answering = relevant_documents(corpus.dataset.qrels[query.query_id])
+        gold = answering[0]
+        rows = [row for doc_id in answering for row in rows_of[doc_id]]
+        hidden = corpus.engine(settings, HidingStore(corpus.store, np.array(rows, np.int64)))
         answer = whole.ask(Query(query.text, mode=mode))
         found.append(
             Judged(

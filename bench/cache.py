@@ -6,39 +6,38 @@ Pairs are made by rule from the questions of XQuAD (`bench.pairs`); a hit needs 
 (`rag.cache.meaning`). Thresholds are chosen on one half of the articles and read on the other; paragraphs come in fives from one
 article, so paragraph n belongs to the choosing half when ``(n // 5) % 2 == 0``. Beside the made pairs stand real ones: for every
 question the nearest other one of its paragraph that has another answer. SciFact's claims are statements of another field, which no
-rule was written for: near misses only.
+rule was written for: near misses only. Pairs written by hand are read by part: the rules were chosen on ``dev``; ``test`` is of other
+kinds and was read before the last changes; ``late`` was written against the rules as they were by then, to deceive them.
 
-What the figures do not say: made paraphrases keep the words of a question and change its frame. People also change the words; then the
-rules answer afresh. Of 32 questions put freely in other words by hand, 11 hit.
+What the figures do not say: paraphrases keep the words of a question and change its frame. People also change the words; then the
+question is answered afresh.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench.machine import CHECKOUT, Machine, commit, this_machine
-from bench.pairs import Pair, near_misses, paraphrases
+from bench.machine import Machine, commit, this_machine
+from bench.pairs import Pair, handmade_pairs, near_misses, paraphrases
+from bench.result import result_parser, today, write_result
 from eval.datasets import Dataset, load_beir
 from rag.cache import AnswerCache, Key
 from rag.cache.answers import MAX_ENTRIES, MIN_COSINE
 from rag.cache.entry import canonical
 from rag.cache.meaning import ask_the_same, meaning_of
+from rag.cost import Measurement, TokenCounts
 from rag.embed import Embedder, open_embedder
 from rag.settings import Settings
-from rag.types import Answer, Measurement, TokenCounts, Vector, Vectors
+from rag.types import Answer, Vector, Vectors
 
-_FORMAT = 1
+_FORMAT = 2
 _ARTICLE = 5
 _SEED = 20
 _FALSE_HITS = 0.005
@@ -119,6 +118,8 @@ class Result:
     paraphrase_kinds: tuple[Rate, ...]
     near_miss_kinds: tuple[Rate, ...]
     scifact_near_miss_kinds: tuple[Rate, ...]
+    handmade: tuple[Rate, ...]
+    handmade_kinds: tuple[Rate, ...]
     cost: LookupCost
 
 
@@ -164,6 +165,11 @@ def rates(judged: Sequence[Judged], min_cosine: float) -> tuple[Rate, ...]:
     kinds = sorted({row.pair.kind for row in judged})
     rows = {kind: [row for row in judged if row.pair.kind == kind] for kind in kinds}
     return tuple(Rate(kind, len(rows[kind]), share(rows[kind], min_cosine, rules=True)) for kind in kinds)
+
+
+def by_part(handmade: Sequence[Judged]) -> list[Judged]:
+    """Handmade pairs with their part and whether one answer serves both as the only kind."""
+    return [replace(row, pair=replace(row.pair, kind=" ".join(row.pair.kind.split()[:2]))) for row in handmade]
 
 
 def real_pairs(dataset: Dataset, vectors: Vectors) -> list[Pair]:
@@ -254,6 +260,9 @@ def measure_lookups(work: Path, n_entries: int, dim: int) -> LookupCost:
 
     Returns:
         Medians.
+
+    Raises:
+        SystemExit: If the cache does not find what was put into it.
     """
     random = np.random.default_rng(_SEED)
     vectors = random.normal(size=(n_entries, dim)).astype(np.float32)
@@ -318,11 +327,12 @@ def measure(data: Path, embedder: Embedder, work: Path) -> Result:
     same, misses = judge(paraphrases(questions, _SEED), vector), judge(near_misses(questions, _SEED), vector)
     real = judge(real_pairs(xquad, np.stack([vector(question) for question, _ in questions])), vector)
     arms = arms_of(same, misses, real)
+    handmade = judge(handmade_pairs(), vector)
     claims = judge(near_misses(questions_of(load_beir(data / "scifact")), _SEED), vector)
     return Result(
         format=_FORMAT,
         commit=commit_name,
-        date=datetime.now(UTC).date().isoformat(),
+        date=today(),
         machine=machine,
         embedder=embedder.id,
         shipped_min_cosine=MIN_COSINE,
@@ -331,33 +341,28 @@ def measure(data: Path, embedder: Embedder, work: Path) -> Result:
         paraphrase_kinds=rates(half(same, 1), MIN_COSINE),
         near_miss_kinds=rates(half([*misses, *real], 1), MIN_COSINE),
         scifact_near_miss_kinds=rates(claims, MIN_COSINE),
+        handmade=rates(by_part(handmade), MIN_COSINE),
+        handmade_kinds=rates(handmade, MIN_COSINE),
         cost=measure_lookups(work, MAX_ENTRIES, embedder.dim),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("RAGWATT_TEST_DATA") or CHECKOUT.parent / "shared" / "data")
-    )
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results")
+    parser = result_parser(__doc__)
     options = parser.parse_args(argv)
     if not (options.data / "xquad-en").is_dir():
         parser.error(f"no xquad-en in {options.data}; set --data or RAGWATT_TEST_DATA to a folder of BEIR data sets")
     with TemporaryDirectory() as work:
         result = measure(options.data, open_embedder(Settings().embedder, Path(work) / "models"), Path(work))
-    for arm in result.arms:
-        print(arm)
+    for line in (*result.arms, *result.handmade):
+        print(line)
     promised = result.arms[-1]
     print(f"{'ok  ' if promised.hits >= 0.8 else 'MISS'} paraphrases found: {promised.hits:.4f}, bar >= 0.8")
     print(
         f"{'ok  ' if promised.false_promised <= _FALSE_HITS else 'MISS'} false hits: {promised.false_promised:.4f}, bar <= {_FALSE_HITS}"
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"cache-{result.commit}.json"
-    path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_result(result, options.out, "cache")
 
 
 if __name__ == "__main__":

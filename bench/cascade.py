@@ -2,8 +2,7 @@
 
 ``extractive`` and ``auto`` answer every question; ``generative`` and ``passages`` (the same model with the five best passages instead of
 sentences) answer a sample, because they take a hundred times as long. An answer is right when it contains the gold answer (SQuAD
-normalisation, whole words); abstentions are wrong. The rule of the cascade is judged on the two halves of the paragraphs apart: how often
-it escalates a question for a fact, and how often extraction misses among those and among the rest.
+normalisation, whole words); abstentions are wrong. The rule of the cascade by itself is judged by `bench.escalation`.
 
     python -m bench.cascade --gguf MODEL.gguf
 """
@@ -12,28 +11,25 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.corpora import Corpus, open_corpus
 from bench.machine import CHECKOUT, Machine, commit, this_machine
+from bench.result import result_parser, today, write_result
 from eval.answers import contains_answer, token_f1
 from eval.datasets import EvalQuery
-from rag.evidence import score_sentences
-from rag.generate.cascade import choose, question_kind
+from rag.generate.cascade import question_kind
 from rag.meter import Meter
 from rag.power import open_power
 from rag.settings import GeneratorName, LanguageModelSettings, Settings
 from rag.types import Answer, Query
 
-_FORMAT = 1
+_FORMAT = 2
 _N_SAMPLE = 40
 # The reference machine reads 236 and writes 90 tokens a CPU-second with the 135M model (facts: slm, section 2).
 _BARS = {"auto_cpu_ratio": 1.5, "gguf_cpu_s": 0.45, "prompt_ratio": 1 / 3}
@@ -79,17 +75,6 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
-    """The rule on one half: facts it would escalate to a capable model, and how often extraction misses among those and the rest."""
-
-    half: str
-    n_facts: int
-    n_escalated: int
-    missed_escalated: float
-    missed_rest: float
-
-
-@dataclass(frozen=True, slots=True)
 class Bar:
     """A bar and its figure."""
 
@@ -110,7 +95,6 @@ class Result:
     model: str
     kinds: dict[str, int]
     ways: tuple[Way, ...]
-    rule: tuple[Half, ...]
     bars: tuple[Bar, ...]
 
 
@@ -122,17 +106,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         corpus = open_corpus(options.data / "xquad-en", work)
         questions = [query for query in corpus.dataset.queries if query.answers][: options.limit]
         ways = _ways(corpus, questions, options.gguf, options.sample)
-        rule = tuple(_half(corpus, half, questions) for half in ("a", "b"))
         corpus.store.close()
     result = Result(
         format=_FORMAT,
         commit=commit(),
-        date=datetime.now(UTC).date().isoformat(),
+        date=today(),
         machine=this_machine(),
         model=options.gguf.name,
         kinds={kind: sum(question_kind(q.text) == kind for q in questions) for kind in ("fact", "explain", "compare", "summarise")},
         ways=ways,
-        rule=rule,
         bars=_bars({way.name: way for way in ways}),
     )
     for way in ways:
@@ -142,10 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     for bar in result.bars:
         print(f"{'ok  ' if bar.met else 'MISS'} {bar.what}: {bar.figure:.4f}, bar {bar.limit:.4f}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"cascade-{result.commit}.json"
-    path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_result(result, options.out, "cascade")
 
 
 def _ways(corpus: Corpus, questions: Sequence[EvalQuery], gguf: Path, n_sample: int) -> tuple[Way, ...]:
@@ -214,21 +193,6 @@ def _mean(numbers: Iterable[float]) -> float:
     return statistics.fmean(found) if found else 0.0
 
 
-def _half(corpus: Corpus, half: str, questions: Sequence[EvalQuery]) -> Half:
-    engine = corpus.engine()
-    escalated: list[bool] = []
-    rest: list[bool] = []
-    for question in questions:
-        paragraph = min(corpus.dataset.qrels[question.query_id])
-        if "ab"[hashlib.sha256(paragraph.encode()).digest()[0] % 2] != half or question_kind(question.text) != "fact":
-            continue
-        hits = engine.search(Query(question.text)).hits
-        missed = not contains_answer(engine.ask(Query(question.text)).text, question.answers)
-        choice = choose(question.text, score_sentences(question.text, hits))
-        (escalated if choice.escalate else rest).append(missed)
-    return Half(half, len(escalated) + len(rest), len(escalated), _mean(map(float, escalated)), _mean(map(float, rest)))
-
-
 def _bars(ways: dict[str, Way]) -> tuple[Bar, ...]:
     extractive, auto, generative, passages = (ways[name] for name in ("extractive", "auto", "generative", "passages"))
     ratio, share = auto.cpu_s / extractive.cpu_s, generative.prompt_tokens / passages.prompt_tokens
@@ -252,10 +216,7 @@ def _bars(ways: dict[str, Way]) -> tuple[Bar, ...]:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_data = Path(os.environ.get("RAGWATT_TEST_DATA") or CHECKOUT.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=default_data)
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results")
+    parser = result_parser(__doc__)
     parser.add_argument("--gguf", type=Path, default=CHECKOUT / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--sample", type=int, default=_N_SAMPLE)

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.corpora import COLLECTION, ingest_files
 from bench.machine import CHECKOUT, Machine, commit, this_machine
+from bench.result import result_parser, today, write_result
 from eval.datasets import load_beir
 from rag.conversation import Turn, needs_rewrite, standalone
 from rag.embed import open_embedder
@@ -126,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = Result(
         format=_FORMAT,
         commit=commit_name,
-        date=datetime.now(UTC).date().isoformat(),
+        date=today(),
         machine=machine,
         found=found,
         seen=tuple(_seen(asked, part) for part in _PARTS),
@@ -140,10 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seen in result.seen:
         print(f"{seen.part:9}follow-ups seen {seen.follow_ups:.3f} others unchanged {seen.unchanged:.3f}")
     print(f"XQuAD unchanged {result.xquad_unchanged}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"conversation-{commit_name}.json"
-    path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_result(result, options.out, "conversation")
 
 
 def read_conversations(path: Path) -> Iterator[Asked]:
@@ -220,11 +216,7 @@ def _unchanged(folder: Path) -> float | None:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_data = Path(os.environ.get("RAGWATT_TEST_DATA") or CHECKOUT.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=default_data)
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results")
-    return parser.parse_args(argv)
+    return result_parser(__doc__).parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ same. --quick runs everything once and briefly: its figures mean nothing. Linux 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,11 +24,13 @@ from bench.conservation import Conservation, Load, measure_conservation, thread_
 from bench.corpora import COLLECTION
 from bench.machine import CHECKOUT, Machine, commit, this_machine
 from bench.metering import Import, Overhead, measure_import, measure_overhead
+from bench.result import result_parser, today, write_result
+from rag.cost import Energy, Figure
 from rag.embed import Embedder, open_embedder
 from rag.engine import Engine, open_engine
 from rag.power import Power, open_power
 from rag.settings import Settings
-from rag.types import Energy, Figure, Query
+from rag.types import Query
 
 SECTIONS = ("conservation", "attribution", "overhead", "import", "sample")
 _FORMAT = 1
@@ -159,13 +159,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     commit_name, machine = commit(), this_machine()
     with TemporaryDirectory() as folder:
         measured = measure(options.docs, Path(folder), effort, options.only or SECTIONS)
-    result = Result(_FORMAT, commit_name, datetime.now(UTC).date().isoformat(), machine, effort, bars_of(measured), measured)
+    result = Result(_FORMAT, commit_name, today(), machine, effort, bars_of(measured), measured)
     for bar in result.bars:
         print(f"{'ok  ' if bar.met else 'MISS'} {bar.what}: {bar.figure:.4g} {bar.unit}, bar {bar.side} {bar.limit:g}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"energy-{commit_name}{'-quick' if options.quick else ''}.json"
-    path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_result(result, options.out, "energy", "quick" if options.quick else "")
 
 
 def measure(docs: Path, work: Path, effort: Effort, sections: Sequence[str] = SECTIONS) -> Measured:
@@ -326,9 +323,8 @@ def _sample_bars(found: Sample) -> Iterator[Bar]:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result_parser(__doc__, has_data=False)
     parser.add_argument("--docs", type=Path, default=CHECKOUT / "docs", help="folder of Markdown files")
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results")
     parser.add_argument("--only", nargs="+", choices=SECTIONS)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(argv)

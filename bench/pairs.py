@@ -1,7 +1,8 @@
 """Pairs of questions made by rule: such as one answer serves, and such as it must not.
 
 The rules work on the words of a question, without a parser, so some products are clumsy English. A pair is left out where a rule does
-not apply. Paraphrases keep what is asked; near misses change it by as little as possible.
+not apply. Paraphrases keep what is asked; near misses change it by as little as possible. Beside them stand pairs written by hand, most
+of them to deceive: ``handmade.txt``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 _FLAGS = re.IGNORECASE
@@ -26,8 +28,8 @@ class Pair:
     """Two questions.
 
     Attributes:
-        kind: Name of the rule that made the second from the first.
-        paragraph: Number of the paragraph that answers the first.
+        kind: Name of the rule that made the second from the first; of a handmade pair its part, ``same`` or ``different``, and its kind.
+        paragraph: Number of the paragraph that answers the first; 0 of a handmade pair.
         one: A question of the data set.
         other: Made from it, or another of the data set.
     """
@@ -293,4 +295,20 @@ def _made(questions: Sequence[tuple[str, int]], rules: dict[str, Rule], random: 
             other = rule(question, random)
             if other is not None and " ".join(other.split()) != " ".join(question.split()):
                 pairs.append(Pair(kind, paragraph, question, other))
+    return pairs
+
+
+def handmade_pairs() -> list[Pair]:
+    """Pairs written by hand, in the order of their file.
+
+    Returns:
+        Pairs whose kinds begin with ``dev``, on which rules may be chosen, ``test`` or ``late``, which may only be read.
+    """
+    pairs, kind = [], ""
+    for line in (Path(__file__).parent / "handmade.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            kind = line.strip("[]")
+        elif line and not line.startswith("#"):
+            one, other = line.split(" | ")
+            pairs.append(Pair(kind, 0, one, other))
     return pairs

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.corpora import Corpus
-from eval.retrieval import evaluate, ndcg_at_k
+from eval.retrieval import evaluate, score_rankings
 from rag.models.registry import SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelSession, ModelTokenizer
 from rag.store.view import LiveChunk
@@ -147,7 +147,8 @@ def compare_arms(arm: str, rankings: Rankings, less: str, other: Rankings, qrels
     Returns:
         The difference, with the 2.5th and 97.5th percentile of its mean over resampled queries.
     """
-    deltas = np.array([ndcg_at_k(rankings[q], qrels[q]) - ndcg_at_k(other[q], qrels[q]) for q in qrels])
+    of_one, of_other = (score_rankings(found, qrels, ["ndcg@10"]) for found in (rankings, other))
+    deltas = np.array([of_one[q]["ndcg@10"] - of_other[q]["ndcg@10"] for q in qrels])
     generator = np.random.default_rng(_SEED)
     means = [float(deltas[generator.integers(0, len(deltas), len(deltas))].mean()) for _ in range(_N_RESAMPLES)]
     low, high = np.percentile(means, [2.5, 97.5])

@@ -11,12 +11,9 @@ prints the result.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,9 +22,10 @@ from bench.bars import Bar, Measured, bars_of
 from bench.context import measure_context
 from bench.corpora import Corpus, open_corpus
 from bench.cost import measure_cost
-from bench.machine import CHECKOUT, Machine, commit, this_machine
+from bench.machine import Machine, commit, this_machine
 from bench.processes import measure_install, measure_processes
 from bench.quality import measure_quality
+from bench.result import result_parser, today, write_result
 from rag.settings import Settings
 
 SECTIONS = ("quality", "cost", "processes", "install", "context", "answers")
@@ -71,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = Result(
         format=_FORMAT,
         commit=commit_name,
-        date=datetime.now(UTC).date().isoformat(),
+        date=today(),
         machine=machine,
         settings=_choices(Settings()),
         bars=bars_of(measured),
@@ -80,10 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for bar in result.bars:
         scaled = "" if bar.scaled is None else f" ({bar.scaled:.3f} at reference speed)"
         print(f"{'ok  ' if bar.met else 'MISS'} {bar.what}: {bar.figure:.4f} {bar.unit}{scaled}, bar {bar.side} {bar.limit:g}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"retrieval-{commit_name}.json"
-    path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_result(result, options.out, "retrieval")
 
 
 def measure(data: Path, work: Path, sections: Sequence[str], fp32: Path | None = None) -> Measured:
@@ -139,10 +134,7 @@ def _choices(settings: Settings) -> Choices:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_data = Path(os.environ.get("RAGWATT_TEST_DATA") or CHECKOUT.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=default_data)
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results")
+    parser = result_parser(__doc__)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--fp32", type=Path)
     parser.add_argument("--only", nargs="+", choices=SECTIONS)

@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.machine import CHECKOUT, Machine, commit, this_machine
+from bench.machine import Machine, commit, this_machine
+from bench.result import result_parser, today, write_result
 from eval.answers import roc_auc
 from rag.generate.verify import MIN_COVERAGE, Claim, verify
 from rag.text import normalise
@@ -107,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = Result(
         format=_FORMAT,
         commit=commit_name,
-        date=datetime.now(UTC).date().isoformat(),
+        date=today(),
         machine=machine,
         min_coverage=MIN_COVERAGE,
         best_coverage=best_coverage([pair for pair in pairs if pair.part == "train"]),
@@ -119,10 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{row.part:5} {row.data:18} {row.n_pairs:5} AUC {row.auc:.3f} recall {row.recall:.3f} "
             f"false accepts {row.false_accepts:.3f} precision {row.precision:.3f} balanced {row.balanced_accuracy:.3f}"
         )
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"verify-{commit_name}.json"
-    path.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    print(path)
+    write_result(result, options.out, "verify")
 
 
 def read_pairs(folder: Path, part: Part) -> Iterator[Pair]:
@@ -230,10 +226,7 @@ def _share(scores: Sequence[float], least: float) -> float:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_data = Path(os.environ.get("RAGWATT_TEST_DATA") or CHECKOUT.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=default_data)
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results")
+    parser = result_parser(__doc__)
     options = parser.parse_args(argv)
     if not (options.data / "groundedness").is_dir():
         parser.error(f"no folder groundedness in {options.data}; set --data or RAGWATT_TEST_DATA to a folder that has it")

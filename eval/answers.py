@@ -1,4 +1,4 @@
-"""Whether a text holds the right answer, and how well a score tells right from wrong.
+"""Whether a text holds or is the right answer, how near it comes, and how well a score tells right from wrong.
 
 The comparison is that of SQuAD v1.1, so that figures can be held against published ones. Containment is asked of whole
 words: "1" is not in "1961".
@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rag.errors import InputError
+from rag.index.lexical import analyse
 
+# A gold answer of fewer words is one thing, not a statement that could be carried in part.
+_STATEMENT_WORDS = 5
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -94,6 +97,56 @@ def _f1(words: Counter[str], wanted: Counter[str]) -> float:
         return float(words == wanted)
     n_same = (words & wanted).total()
     return 2 * n_same / (words.total() + wanted.total())
+
+
+def exact_match(text: str, answers: Iterable[str]) -> bool:
+    """Tell whether a text is one of the answers, both normalised; False for no answers.
+
+    Args:
+        text: An answer.
+        answers: Gold answers, any of which is right.
+
+    References:
+        Rajpurkar et al., EMNLP 2016, doi:10.18653/v1/D16-1264: ``exact_match_score`` of its ``evaluate-v1.1.py``.
+    """
+    return normalise_answer(text) in {normalise_answer(answer) for answer in answers}
+
+
+def relevance(text: str, answers: Iterable[str]) -> float:
+    """Content words in common with the best fitting answer, as index terms (stemmed, without stop words): F1 of the multisets.
+
+    Args:
+        text: An answer.
+        answers: Gold answers, any of which is right.
+
+    Returns:
+        0.0 to 1.0; 0.0 for no answers, and where one side has no content word.
+
+    Example:
+        >>> relevance("Heat pumps need electricity.", ["a heat pump"])
+        0.6666666666666666
+    """
+    words = Counter(analyse(text))
+    return max((_f1(words, wanted) for answer in answers if (wanted := Counter(analyse(answer)))), default=0.0) if words else 0.0
+
+
+def is_statement(answer: str) -> bool:
+    """Whether a gold answer says something that can be carried in part, and is not just a name or a number."""
+    return len(answer.split()) >= _STATEMENT_WORDS
+
+
+def coverage(question: str, quotes: Iterable[str]) -> float:
+    """Share of the distinct index terms of a question that its cited sentences hold: a proxy, which knows no right answer.
+
+    Args:
+        question: The question.
+        quotes: What the answer cites.
+
+    Returns:
+        0.0 to 1.0; 1.0 for a question without any term.
+    """
+    terms = set(analyse(question))
+    return len(terms.intersection(analyse(" ".join(quotes)))) / len(terms) if terms else 1.0
 
 
 def roc_auc(positives: Sequence[float], negatives: Sequence[float]) -> float:

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rag.cost import Figure, Measurement
 from rag.errors import InputError
 from rag.power.figure import total
-from rag.types import Figure, Measurement
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ingest.check import check_request
 from ingest.pipeline import IngestReport, IngestRequest, ingest
+from ingest.progress import open_progress
 from rag.console import line, show_cost
+from rag.cost import Figure
 from rag.embed import Embedder, open_embedder
 from rag.errors import InputError
 from rag.meter import Meter
@@ -20,20 +21,13 @@ from rag.power import open_power
 from rag.power.defer import Deferred, add_defer_options, parse_deferral, saved_carbon, wait
 from rag.power.figure import said
 from rag.settings import Settings
-from rag.types import Figure
 from rag.usage import Parser
 from rag.wire import Json, figure_json, measurement_json
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
 
 _PARTLY_FAILED = 3
 _RESERVED = frozenset({"doc_id", "kind"})
 # Failures beyond these are counted; --json has them all.
 _MAX_SHOWN_FAILURES = 20
-# In a log file a line now and then says enough.
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
@@ -68,7 +62,7 @@ def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     meter = Meter(power=open_power(settings.energy, settings.data_dir, sci_unit="g/run"), from_process_start=True)
     if embedder is None:
         embedder = open_embedder(settings.embedder, models_dir)
-    progress = _BarProgress() if sys.stderr.isatty() else _LineProgress()
+    progress = open_progress()
     try:
         report = ingest(request, settings, embedder, progress, meter)
     finally:
@@ -159,65 +153,3 @@ def _show(report: IngestReport) -> None:
         f"({report.n_duplicates} duplicates collapsed), {report.n_embedded} embedded"
     )
     show_cost(report.measurement)
-
-
-class _LineProgress:
-    """Plain lines, for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._total: int | None = None
-        self._done = 0
-        self._began = self._last = time.monotonic()
-
-    def begin(self, stage: str, total: int | None) -> None:
-        self._stage, self._total, self._done = stage, total, 0
-        self._began = self._last = time.monotonic()
-
-    def advance(self, steps: int = 1) -> None:
-        self._done += steps
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
-        rate = self._done / max(now - self._began, 1e-9)
-        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
-        sys.stderr.write(f"{self._stage}: {self._done} of {self._total or '?'} ({rate:.1f} a second{left})\n")
-
-    def close(self) -> None:
-        """Nothing to tidy up."""
-
-
-class _BarProgress:
-    """Bars with rate and time left, for terminals."""
-
-    def __init__(self) -> None:
-        self._bars: RichProgress | None = None
-        self._task: TaskID | None = None
-
-    def begin(self, stage: str, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        if self._bars is None:
-            columns = (
-                TextColumn("{task.description:>8}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TaskProgressColumn(show_speed=True),
-                TimeRemainingColumn(),
-            )
-            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._bars.start()
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(stage, total=total)
-
-    def advance(self, steps: int = 1) -> None:
-        if self._bars is not None and self._task is not None:
-            self._bars.advance(self._task, steps)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bars is not None:
-            self._bars.stop()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ingest.read import Failure
-from rag.types import Measurement, Metadata
+from rag.cost import Measurement
+from rag.types import Metadata
 
 
 @dataclass(frozen=True, slots=True)

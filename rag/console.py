@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from rag.cost import Measurement
 from rag.power.figure import said
-from rag.types import Answer, Citation, ContextResult, Measurement, SearchResult
+from rag.types import Answer, Citation, ContextResult, SearchResult
 
 # A passage in a list of hits is a reminder, not the text.
 _MAX_SNIPPET_CHARS = 240

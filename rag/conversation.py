@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from rag.errors import ModelError
+from rag.generate import Generator
 from rag.generate.model import Message
 from rag.generate.prompt import escape
 from rag.index.lexical import analyse
+from rag.meter import Meter
 from rag.text import normalise, sentence_spans
+from rag.types import Step
 
 # Questions back to the last one that stands alone, which names the topic; a talk that wanders further has another topic by then.
 _MAX_QUESTIONS = 3
@@ -95,10 +99,12 @@ class Rewritten:
     Attributes:
         question: On its own feet; as asked where it stood already.
         reason: What was done and why, for people.
+        step: What a language model did for it; None when none was asked.
     """
 
     question: str
     reason: str
+    step: Step | None = None
 
 
 def needs_rewrite(question: str) -> bool:
@@ -224,6 +230,36 @@ def rewrite_prompt(history: Sequence[Turn], question: str) -> tuple[Message, ...
     talk = "\n".join(turns)
     asked = escape(f"Conversation:\n{talk}\n\nQuestion: {' '.join(question.split())}")
     return Message("system", _INSTRUCTION), Message("user", asked)
+
+
+def said_by_model(
+    by_rule: Rewritten, history: Sequence[Turn], question: str, max_chars: int, generator: Generator, meter: Meter
+) -> Rewritten:
+    """Let the language model of a generator write the stand-alone question.
+
+    Args:
+        by_rule: What stands where there is no model, it fails, or what it writes is refused.
+        history: Earlier turns, oldest first.
+        question: As asked.
+        max_chars: Longest result.
+        generator: Whose model is asked.
+        meter: Charged with it.
+
+    Returns:
+        The question, with the step that made it or failed to.
+    """
+    reason = "the question leans on the conversation"
+    try:
+        said = generator.say(rewrite_prompt(history, question), meter)
+    except ModelError as error:
+        return replace(by_rule, step=Step(generator.name, reason, "failed", str(error)))
+    if said is None:
+        return by_rule
+    text = accept(said.text, question, history)
+    is_good = text is not None and len(text) <= max_chars
+    outcome: Literal["answered", "unverified"] = "answered" if is_good else "unverified"
+    step = Step(generator.name, reason, outcome, said.text[:_MAX_REWRITTEN_CHARS], said.n_prompt, said.n_completion)
+    return Rewritten(text, "by the language model", step) if text is not None and is_good else replace(by_rule, step=step)
 
 
 def accept(rewritten: str, question: str, history: Sequence[Turn] = ()) -> str | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag.console import emphasised, faint, line
+from rag.cost import Figure
 from rag.errors import ConfigError, InputError, PowerError
 from rag.power import Price, calibration_path, open_power
 from rag.power.figure import Band, product, said
 from rag.settings import Settings
-from rag.types import Figure
 from rag.usage import Parser
 from rag.wire import Json, figure_json
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,11 +14,12 @@ import numpy as np
 
 from rag import __version__
 from rag.context import pack
+from rag.cost import TokenCounts
 from rag.embed import Embedder, open_embedder
-from rag.errors import ConfigError, InputError, ModelError
+from rag.errors import ConfigError, InputError
 from rag.evidence import confidence, shares_a_word
-from rag.fuse import Fused, contenders, fuse, union
-from rag.generate import NO_LIMIT, Generator, open_generator
+from rag.fuse import Fused, completed, contenders, first, fuse, union
+from rag.generate import Generator, open_generator
 from rag.meter import Meter
 from rag.power import Power, open_power
 from rag.settings import Settings
@@ -32,21 +33,32 @@ from rag.types import (
     ContextStyle,
     Filters,
     Query,
-    Rows,
     Scored,
-    Scores,
     SearchResult,
     Step,
-    TokenCounts,
+    Task,
     Vector,
 )
 
 if TYPE_CHECKING:  # what most questions do not need is imported by those that do: 30 ms of a cold start
     from rag.cache import AnswerCache, Key
-    from rag.conversation import Turn
+    from rag.conversation import Rewritten, Turn
     from rag.tokens import TokenCounter
 
 MAX_K = 1000
+
+
+NO_LIMIT = Budget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question on its own feet, what it was in a conversation (empty when it is the same), and what is set for its answer."""
+
+    query: Query
+    focus: str
+    budget: Budget
+    scope: str
 
 
 class Engine:
@@ -157,67 +169,70 @@ class Engine:
             ModelError: If a language model that was asked for by name fails.
         """
         meter = meter or Meter(power=self._power)
-        focus, rewriting = "", None
-        if history:
-            text, rewriting = self._standing_alone(history, self._checked(query), meter, budget)
-            if text != query.text:
-                query, focus = replace(query, text=text), query.text
-        if self._cache is None:
-            answer = self._written(query, None, meter, budget, focus)
-        else:
-            answer = self._remembered(self._cache, self._key(query, budget, scope, focus), query, meter, budget, focus)
-        return _in_conversation(answer, query.text, rewriting) if focus else answer
+        rewritten = self._standing_alone(history, self._checked(query), meter, budget) if history else None
+        asked = _Asked(query, "", budget, scope)
+        if rewritten is not None and rewritten.question != query.text:
+            asked = _Asked(replace(query, text=rewritten.question), query.text, budget, scope)
+        answer = self._remembered(self._cache, asked, meter) if self._cache else self._written(asked, None, meter)
+        return answer if rewritten is None else _in_conversation(answer, asked, rewritten.step)
 
-    def _remembered(self, cache: AnswerCache, key: Key, query: Query, meter: Meter, budget: Budget, focus: str) -> Answer:
-        """An answer given before, or a new one that is kept."""
-        from rag.cache import Asked
-
-        text = self._checked(query)
-        known = Asked(cache, self._settings.cache.mode, key, self._store, meter)
-        if (answer := known.exact(text)) is None:
-            vector = None if query.mode == "bm25" else self._embedded(text, meter)
-            if (answer := known.similar(text, vector)) is None:
-                answer = known.keep(text, vector, self._written(query, vector, meter, budget, focus))
-        return answer
-
-    def _standing_alone(self, history: Sequence[Turn], question: str, meter: Meter, budget: Budget) -> tuple[str, Step | None]:
-        """The question as it can be searched for without the conversation, and what a model did for it.
+    def _standing_alone(self, history: Sequence[Turn], question: str, meter: Meter, budget: Budget) -> Rewritten:
+        """The question as it can be searched for without the conversation.
 
         The model is asked only where the rule sees that the question leans on the conversation, and not when the answer has a limit:
         that is for the answer.
         """
-        from rag.conversation import accept, needs_rewrite, rewrite_prompt, standalone
+        from rag.conversation import needs_rewrite, said_by_model, standalone
 
         limit = self._settings.search.max_query_chars
         with meter.stage("rewrite"):
-            by_rule = standalone(history, question, limit).question
+            by_rule = standalone(history, question, limit)
             if self._settings.answer.rewrite == "rule" or budget != NO_LIMIT or not needs_rewrite(question):
-                return by_rule, None
-            reason = "the question leans on the conversation"
-            try:
-                said = self._generator.say(rewrite_prompt(history, question), meter)
-            except ModelError as error:
-                return by_rule, Step(self._generator.name, reason, "failed", str(error))
-        if said is None:
-            return by_rule, None
-        text = accept(said.text, question, history)
-        is_good = text is not None and len(text) <= limit
-        step = Step(
-            self._generator.name, reason, "answered" if is_good else "unverified", said.text[:200], said.n_prompt, said.n_completion
-        )
-        return (text if text is not None and is_good else by_rule), step
+                return by_rule
+            return said_by_model(by_rule, history, question, limit, self._generator, meter)
 
-    def _written(self, query: Query, vector: Vector | None, meter: Meter, budget: Budget, focus: str) -> Answer:
+    def _remembered(self, cache: AnswerCache, asked: _Asked, meter: Meter) -> Answer:
+        """An answer given before, or a new one that is kept."""
+        from rag.cache import Asked
+
+        text = self._checked(asked.query)
+        known = Asked(cache, self._settings.cache.mode, self._key(asked), self._store, meter)
+        if (answer := known.exact(text)) is None:
+            vector = None if asked.query.mode == "bm25" else self._embedded(text, meter)
+            if (answer := known.similar(text, vector)) is None:
+                answer = known.keep(text, vector, self._written(asked, vector, meter))
+        return answer
+
+    def _key(self, asked: _Asked) -> Key:
+        """Everything that decides an answer besides the question and the documents."""
+        from rag.cache import Key
+
+        query = asked.query
+        # A model of a server is known by its address too, and its window decides how much evidence it is shown.
+        models = tuple((model.url, model.window) for model in (self._settings.language_model, self._settings.larger_model))
+        settings = (__version__, query.k, asked.budget, asked.focus, self._settings.search, self._settings.answer, models)
+        return Key(
+            collection=self._store.collection,
+            embedder=self._embedder.id,
+            template=self._generator.template,
+            generator=self._generator.name,
+            mode=query.mode,
+            filters=query.filters,
+            scope=asked.scope,
+            settings=hashlib.sha256(repr(settings).encode()).hexdigest(),
+        )
+
+    def _written(self, asked: _Asked, vector: Vector | None, meter: Meter) -> Answer:
         """An answer made anew."""
-        hits = self._candidates(query, meter, vector)
+        question = asked.query.text
+        hits = self._candidates(asked.query, meter, vector)
         with meter.stage("generate"):
-            if not shares_a_word(focus, hits):  # "Why?" chooses no sentence by itself
-                focus = query.text
+            focus = asked.focus if shares_a_word(asked.focus, hits) else question  # "Why?" chooses no sentence by itself
             sure = confidence(focus, hits, self._store.document_frequency, self._store.n_rows)
-            draft = self._generator.generate(query.text, hits, sure, meter, budget, focus)
+            draft = self._generator.generate(Task(question, hits, sure, focus, asked.budget), meter)
         n_prompt = sum(step.n_prompt for step in draft.steps)
         n_completion = sum(step.n_completion for step in draft.steps) or self._own_tokens.count(draft.text)
-        n_found = sum(hit.chunk.n_tokens for hit in hits)
+        n_saved = max(0, sum(hit.chunk.n_tokens for hit in hits) - n_prompt - n_completion)
         return Answer(
             text=draft.text,
             abstained=draft.abstained,
@@ -227,28 +242,10 @@ class Engine:
             generator=draft.generator or self._generator.name,
             collection=self._store.collection,
             version=self._store.version,
-            measurement=meter.finish(
-                TokenCounts(prompt=n_prompt, completion=n_completion, saved=max(0, n_found - n_prompt - n_completion))
-            ),
+            measurement=meter.finish(TokenCounts(prompt=n_prompt, completion=n_completion, saved=n_saved)),
             template=draft.template,
             steps=draft.steps,
             unverified=draft.unverified,
-        )
-
-    def _key(self, query: Query, budget: Budget, scope: str, focus: str) -> Key:
-        """Everything that decides an answer besides the question and the documents."""
-        settings = (__version__, query.k, budget, focus, self._settings.search, self._settings.answer)
-        from rag.cache import Key
-
-        return Key(
-            collection=self._store.collection,
-            embedder=self._embedder.id,
-            template=self._generator.template,
-            generator=self._generator.name,
-            mode=query.mode,
-            filters=query.filters,
-            scope=scope,
-            settings=hashlib.sha256(repr(settings).encode()).hexdigest(),
         )
 
     def document_text(self, doc_id: str) -> str:
@@ -297,7 +294,7 @@ class Engine:
         if query.mode == "dense":
             hits = self._dense(vector, query.k, query.filters, meter)
             return Fused(hits.rows, hits.scores, np.zeros_like(hits.scores), hits.scores)
-        return _first(self._hybrid(text, query, vector, meter), query.k)
+        return first(self._hybrid(text, query, vector, meter), query.k)
 
     def _hybrid(self, text: str, query: Query, vector: Vector, meter: Meter) -> Fused:
         depth = max(self._settings.search.depth, query.k)
@@ -307,10 +304,10 @@ class Engine:
         dense = self._dense(vector, depth, query.filters, meter)
         with meter.stage("fuse"):
             rows = union(lexical.rows, dense.rows)
-            cosine = _completed(rows, dense, lambda missing: self._store.score_dense(vector, missing))
+            cosine = completed(rows, dense, lambda missing: self._store.score_dense(vector, missing))
             kept = contenders(rows, cosine, lexical, depth, weight, query.k)
             rows, cosine = rows[kept], cosine[kept]
-            bm25 = _completed(rows, lexical, lambda missing: self._store.score_lexical(text, missing))
+            bm25 = completed(rows, lexical, lambda missing: self._store.score_lexical(text, missing))
             return fuse(rows, bm25, cosine, weight)
 
     def _embedded(self, text: str, meter: Meter) -> Vector:
@@ -372,14 +369,15 @@ def open_engine(settings: Settings, collection: str, power: Power | None = None)
     return engine
 
 
-def _in_conversation(answer: Answer, question: str, rewriting: Step | None) -> Answer:
-    """The answer with the question as it was searched for, and what a model did to make it."""
-    answer = replace(answer, question=question)
+def _in_conversation(answer: Answer, asked: _Asked, rewriting: Step | None) -> Answer:
+    """The answer with the question as it was searched for, where that is another, and what a model did to make it."""
+    if asked.focus:
+        answer = replace(answer, question=asked.query.text)
     if rewriting is None:
         return answer
     tokens = answer.measurement.tokens
-    counted = replace(tokens, prompt=tokens.prompt + rewriting.n_prompt, completion=tokens.completion + rewriting.n_completion)
-    return replace(answer, steps=(rewriting, *answer.steps), measurement=replace(answer.measurement, tokens=counted))
+    tokens = replace(tokens, prompt=tokens.prompt + rewriting.n_prompt, completion=tokens.completion + rewriting.n_completion)
+    return replace(answer, steps=(rewriting, *answer.steps), measurement=replace(answer.measurement, tokens=tokens))
 
 
 def _cache(settings: Settings) -> AnswerCache | None:
@@ -388,19 +386,3 @@ def _cache(settings: Settings) -> AnswerCache | None:
     from rag.cache import AnswerCache
 
     return AnswerCache(settings.data_dir, max_entries=settings.cache.max_entries, ttl_s=settings.cache.ttl_s)
-
-
-def _first(fused: Fused, k: int) -> Fused:
-    return Fused(fused.rows[:k], fused.scores[:k], fused.bm25[:k], fused.cosine[:k])
-
-
-def _completed(rows: Rows, known: Scored, score: Callable[[Rows], Scores]) -> Scores:
-    """Scores of all rows, ascending: those known, and those computed for the rows that a source did not return."""
-    scores = np.zeros(len(rows), np.float32)
-    is_missing = np.ones(len(rows), np.bool_)
-    places = np.minimum(np.searchsorted(rows, known.rows), len(rows) - 1)
-    is_wanted = rows[places] == known.rows
-    scores[places[is_wanted]] = known.scores[is_wanted]
-    is_missing[places[is_wanted]] = False
-    scores[is_missing] = score(rows[is_missing])
-    return scores

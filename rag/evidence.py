@@ -30,7 +30,8 @@ _SAME_TERMS = 0.9
 # They ask; what answers them does not repeat them. Without them the area under the curve of `confidence` on XQuAD is 0.945 instead of
 # 0.942, and questions in the words of a small collection are no longer taken for unanswerable.
 _QUESTION_WORDS = "how what why when who whom whose which where do does did"
-_LEADING_MARK = re.compile(r"(?:[-*+•>]|\d{1,3}[.)]|#{1,6})\s+(?=\S)")
+LIST_MARK = r"(?:[-*+•>]|\d{1,3}[.)]|#{1,6})"
+_LEADING_MARK = re.compile(rf"{LIST_MARK}(?:\s+|\Z)")
 _FACT = re.compile(r"\d+|\b(?:no|not|nor|never|none|neither|cannot|without)\b|n['’]t\b")
 
 
@@ -93,9 +94,9 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
     for rank, candidate in enumerate(candidates):
         text, offset = candidate.chunk.text, candidate.chunk.source.start_char
         for place, (start, end) in enumerate(sentence_spans(text)):
-            start += _leading_mark_length(text, start, end)
+            start = behind_mark(text, start, end)
             sentence = text[start:end]
-            if " ".join(sentence.split()) not in candidate.chunk.source.headings:
+            if sentence and " ".join(sentence.split()) not in candidate.chunk.source.headings:
                 pieces.append((rank, place, offset + start, offset + end, sentence, frozenset(analyse(sentence))))
     weights = _rarity(wanted, [terms for *_, terms in pieces])
     penalties = _gap_penalties(candidates)
@@ -107,9 +108,19 @@ def score_sentences(question: str, candidates: Sequence[Candidate]) -> list[Sent
     return _without_repeats(sentences)
 
 
-def _leading_mark_length(text: str, start: int, end: int) -> int:
+def behind_mark(text: str, start: int, end: int) -> int:
+    """Find where a sentence begins that may have the mark of a list item or heading.
+
+    Args:
+        text: Holds it.
+        start: First character, mark included.
+        end: One past the last.
+
+    Returns:
+        First character behind the mark and its white space; ``end`` of a mark alone, for sentences are cut behind the full stop of "1.".
+    """
     mark = _LEADING_MARK.match(text, start, end)
-    return mark.end() - start if mark else 0
+    return mark.end() if mark else start
 
 
 def _rarity(wanted: Sequence[str], sentences: Sequence[frozenset[str]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ plateau.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,3 +99,37 @@ def contenders(rows: Rows, cosine: Scores, lexical: Scored, depth: int, dense_we
     kept = np.asarray(share * high + dense_weight * cosine >= threshold - 1e-5)
     kept[places[0]] = True  # every BM25 is divided by this one
     return kept
+
+
+def first(fused: Fused, k: int) -> Fused:
+    """The first k rows.
+
+    Args:
+        fused: Best first.
+        k: Rows wanted.
+
+    Returns:
+        At most k rows, in their order.
+    """
+    return Fused(fused.rows[:k], fused.scores[:k], fused.bm25[:k], fused.cosine[:k])
+
+
+def completed(rows: Rows, known: Scored, score: Callable[[Rows], Scores]) -> Scores:
+    """Scores of all rows: those that a source returned, and those computed for the rest.
+
+    Args:
+        rows: Ascending; what the source returned beside them is left out.
+        known: What the source returned.
+        score: Computes the scores of given rows.
+
+    Returns:
+        float32 of the shape of ``rows``.
+    """
+    scores = np.zeros(len(rows), np.float32)
+    is_missing = np.ones(len(rows), np.bool_)
+    places = np.minimum(np.searchsorted(rows, known.rows), len(rows) - 1)
+    is_wanted = rows[places] == known.rows
+    scores[places[is_wanted]] = known.scores[is_wanted]
+    is_missing[places[is_wanted]] = False
+    scores[is_missing] = score(rows[is_missing])
+    return scores

@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Literal
 
 from rag.clocks import CpuClock, Lane
+from rag.cost import Energy, Figure, Measurement, StageCost, TokenCounts
 from rag.ledger import Entry, Ledger, Share
 from rag.power import Power, Work
-from rag.types import Energy, Figure, Measurement, StageCost, TokenCounts
 
 _NO_TOKENS = TokenCounts()
 

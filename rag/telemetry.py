@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rag.cost import Energy, Measurement
 from rag.ledger import Account
 from rag.power import Price
-from rag.types import Energy, Measurement
 
 Kind = Literal["counter", "histogram"]
 # Stage of joules that belong to no stage: idle power and all that is not a CPU.

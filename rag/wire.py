@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from rag.cost import Energy, Figure, Measurement, StageCost
 from rag.power.figure import rounded
-from rag.types import Answer, Candidate, Citation, ContextResult, Energy, Figure, Measurement, SearchResult, StageCost
+from rag.types import Answer, Candidate, Citation, ContextResult, SearchResult
 
 Json = dict[str, Any]
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,10 +29,20 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def gguf_path() -> Path:
-    """A small language model: RAGWATT_TEST_GGUF, else the one that `make test` fetches; skips where it or the extra is missing."""
+def llama_runtime() -> None:
+    """Skips where llama.cpp is not installed or lacks a library of the system."""
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("the extra [local] is not installed")
+    # In a process of its own: loaded here, OpenMP would be there before a test can set how its idle threads wait.
+    done = subprocess.run([sys.executable, "-P", "-c", "import xllamacpp"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1]
+        pytest.skip(f"llama.cpp cannot be loaded: {why}; on Debian the system package libgomp1 is needed")
+
+
+@pytest.fixture(scope="session")
+def gguf_path(llama_runtime: None) -> Path:
+    """A small language model: RAGWATT_TEST_GGUF, else the one that `make test` fetches; skips where it or llama.cpp is missing."""
     path = Path(os.environ.get("RAGWATT_TEST_GGUF") or Path(__file__).parents[1] / ".cache" / "models" / GGUF_NAME)
     if not path.is_file():
         pytest.skip(f"no model in {path}; run make test, or set RAGWATT_TEST_GGUF to SmolLM2-135M-Instruct in GGUF format")

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from rag.clocks import CpuClock, Lane
+from rag.cost import Figure
 from rag.evidence import cite
-from rag.generate import NO_LIMIT
 from rag.generate.model import Completion, Limits, Message, Prompt
 from rag.meter import Meter
-from rag.types import Budget, Candidate, Draft, Figure, TextRole, Vectors
+from rag.types import Draft, Task, TextRole, Vectors
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -111,20 +111,13 @@ class EchoGenerator:
     def template(self) -> str:
         return ""
 
-    def generate(
-        self,
-        question: str,
-        candidates: Sequence[Candidate],
-        confidence: float,
-        meter: Meter | None = None,
-        budget: Budget = NO_LIMIT,
-        focus: str = "",
-    ) -> Draft:
-        if not candidates:
+    def generate(self, task: Task, meter: Meter | None = None) -> Draft:
+        confidence = task.confidence
+        if not task.candidates:
             return Draft("I found nothing.", True, (), confidence, "no passage was found")
         if confidence < self._abstain_below:
             return Draft("I am not sure.", True, (), confidence, f"confidence {confidence:.2f} is below {self._abstain_below:.2f}")
-        best = candidates[0]
+        best = task.candidates[0]
         source, quote = best.chunk.source, best.chunk.text
         citation = cite(best, 1, source.start_char, source.end_char, at=len("[1] "), length=len(quote))
         return Draft(f"[1] {quote}", False, (citation,), confidence)

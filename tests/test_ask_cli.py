@@ -193,3 +193,18 @@ def test_real_model_in_this_process_answers_within_its_evidence(
     assert found["abstained"] or all(citation["quote"] in PAGES["pumps.md"] + PAGES["garage.md"] for citation in found["citations"])
     model = next(stage for stage in found["measurement"]["stages"] if stage["name"] == "model")
     assert model["cpu_s"] > 0.1
+
+
+def test_cached_answer_of_one_server_is_none_of_another_with_the_same_model(
+    rag: Command, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAG_CACHE_MODE", "exact")
+    question = "What does the garage cost each month?"
+    says(server, "The rent of the garage is 80 euros a month [1].")
+    ask = ("ask", question, "--mode", "generative", "--json")
+    assert [rag(*ask).value["measurement"]["cache"] for _ in range(2)] == ["miss", "hit"]
+    with running_server() as other:
+        monkeypatch.setenv("RAG_LANGUAGE_MODEL_URL", other.settings().url)
+        says(other, "The rent of the garage is 80 euros a month [1].")
+        assert rag(*ask).value["measurement"]["cache"] == "miss"
+    assert len(other.requests) == 1

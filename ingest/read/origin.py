@@ -71,9 +71,13 @@ def one_line(text: str, max_chars: int = 1000) -> str:
         max_chars: Longest result.
 
     Returns:
-        The text with every run of white space as one space.
+        The text with every run of white space as one space, without byte order marks in front.
+
+    Example:
+        >>> one_line("\\n \\ufeff \\ufeff 1.\\t Heat")
+        '1. Heat'
     """
-    return " ".join(clean(text).split())[:max_chars].rstrip()
+    return " ".join(clean(text).split()).lstrip("\ufeff ")[:max_chars].rstrip()
 
 
 def document(

@@ -17,9 +17,10 @@ import numpy as np
 from rag.cache.entry import Edition, Hit, Key, answer_from, canonical, cited_documents, payload_of
 from rag.cache.meaning import ask_the_same, meaning_of
 from rag.cache.shelf import Shelf
+from rag.cost import Figure
 from rag.errors import SnapshotError
 from rag.text import normalise
-from rag.types import Answer, Figure, Vector
+from rag.types import Answer, Vector
 
 FILE_NAME = "cache.sqlite"
 DAMAGED_NAME = "cache.sqlite.damaged"

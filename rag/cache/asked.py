@@ -7,8 +7,9 @@ from typing import Literal
 
 from rag.cache.answers import AnswerCache, Lookup
 from rag.cache.entry import Edition, Hit, Key
+from rag.cost import Figure, TokenCounts
 from rag.meter import Meter
-from rag.types import Answer, Figure, Step, TokenCounts, Vector
+from rag.types import Answer, Step, Vector
 
 Mode = Literal["off", "exact", "semantic"]
 _NAME = "cache"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import types
 import typing
 import unicodedata
@@ -12,8 +13,12 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Protocol
 
+from rag.cost import Figure, Measurement, TokenCounts
 from rag.text import normalise
-from rag.types import Answer, Figure, Filters, Measurement, TokenCounts
+from rag.types import Answer, Filters
+
+# In capitals they are names of departments, countries and gates, in small letters words of every question.
+_CAPITALS = re.compile(r"\b(?:AM|AN|AND|AS|AT|BE|BY|DO|HE|IF|IN|IS|IT|ME|NO|NOT|OF|ON|OR|SO|TO|UP|US|WE|WHO)\b")
 
 
 class Edition(Protocol):
@@ -87,6 +92,26 @@ class Hit:
     answer: Answer
 
 
+def fold(text: str) -> str:
+    """Fold case, but not where capitals make another word.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text in small letters, but for words such as "IT" and "US" unless all of it is in capitals.
+
+    Example:
+        >>> fold("Who leads IT in Bonn?")
+        'who leads IT in bonn?'
+    """
+    if text.isupper() and " " in text:
+        return text.casefold()
+    kept = _CAPITALS.split(text)
+    found = [*_CAPITALS.findall(text), ""]
+    return "".join(part.casefold() + name for part, name in zip(kept, found, strict=True))
+
+
 def canonical(question: str) -> str:
     """What exact hits have in common: case, white space and encoding of accents do not count; every word does.
 
@@ -100,7 +125,7 @@ def canonical(question: str) -> str:
         >>> canonical("  Who  wrote\\nHamlet? ")
         'who wrote hamlet?'
     """
-    return " ".join(unicodedata.normalize("NFC", normalise(question)).casefold().split())
+    return " ".join(fold(unicodedata.normalize("NFC", normalise(question))).split())
 
 
 def cited_documents(answer: Answer) -> tuple[str, ...]:

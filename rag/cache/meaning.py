@@ -1,12 +1,13 @@
 """Whether two questions ask the same: rules on their words, because near misses have the cosine of paraphrases.
 
 Another number, another name, a negation or a swapped subject changes the right answer and hardly the vector: on XQuAD a cosine alone
-that lets half a percent of the near misses through finds next to no paraphrase (`bench.cache` has the figures). So a question is
-reduced to what must be equal: what it asks for, its words without their endings, and the order in which they stand. Words that only ask
-("could you tell me", "what is the name of") say nothing. There is no list of synonyms: a question in other words is answered afresh,
-which costs a little, and a wrong answer from a cache costs more.
+that lets half a percent of the near misses through finds next to no paraphrase (`bench.cache` has the figures). So both questions are
+brought into one form, and there every word, its ending and its place must be equal. The form leaves out the words that only ask
+("could you tell me") and articles, takes the first "is", "was", "do" or "did" out of its place, which English changes, turns the
+regular passive into the active, and puts a phrase from before the question word at the end. There is no list of synonyms and no
+stemming: a question in other words is answered afresh, which costs a little, and a wrong answer from a cache costs more.
 
-The rules know English. Of other languages every word counts, so only order and case may differ.
+The rules know English. Of other languages only case and signs may differ.
 """
 
 from __future__ import annotations
@@ -14,25 +15,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
+from rag.cache.entry import fold
 from rag.text import normalise
 
-Tense = Literal["past", "present", "future", ""]
-
-_BE = frozenset("is are was were am be been being".split())
-_DO = frozenset("do does did".split())
-_TENSES: dict[str, Tense] = {word: "past" for word in "was were did had".split()}
-_TENSES |= {word: "present" for word in "is are am do does has have".split()}
-_TENSES |= {word: "future" for word in "will shall".split()}
-_AUXILIARIES = frozenset(_TENSES) | frozenset("can could would should may might must".split())
-# Shorter words keep their endings: gas, used, bed.
-_MIN_STEM = 3
-_ARTICLES = frozenset({"the", "a", "an"})
-_PREPOSITIONS = frozenset("in on at of to from for with during after before until since under".split())
-_ASKING = ("who", "whose", "when", "where", "why", "how", "what")
-# What an answer does not depend on; "not", "no", "or", "to", "from", "for", "with" and the rest count.
-_EMPTY = _BE | _DO | frozenset("has have had a an the this that these those there it its of in on at by and".split())
+# They move with the form of a question; which one it was still counts, but for number: "is" or "are".
+_MOVING = {"is": "is", "are": "is", "was": "was", "were": "was", "do": "do", "does": "does", "did": "did"}
+_VERBS_FIRST = frozenset(_MOVING) | frozenset("has have had will shall can could would should may might must".split())
+_PREPOSITIONS = "in on at of to from for with under during after before until since by".split()
+_ASKING = frozenset("who whose when where why how what".split())
+# Their past is no other word: "what people read" may be "what did people read".
+_UNCHANGED = frozenset("beat bet burst cast cost cut hit hurt let put quit read set shut split spread".split())
+_ARTICLES = frozenset(("the", "a", "an", "The", "An"))  # not "A": "Type A"
 
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen".split()
 _NUMBERS += ["nineteen", "twenty"]
@@ -43,76 +37,67 @@ _DIGITS |= {word: str(10 * i) for i, word in enumerate("thirty forty fifty sixty
 _DIGITS |= {"%": "percent"}
 
 # Numbers with sign, point and separators are one token; so are words; so is each sign, for "C++" is not "C#".
-_TOKEN = re.compile(r"(?<!\w)[-−]?\d+(?:[.,:]\d+)*(?!\w)|\w+|[^\w\s]")
+_TOKEN = re.compile(r"(?<!\w)[-−]?\d+(?:[.,:/–-]\d+)*(?!\w)|\w+|[^\w\s]")
 _PUNCTUATION = frozenset("?.,!;:()[]\"'`“”‘«»…-–—/¿¡")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
+_VERB_NEXT = rf"(?= (?:{'|'.join(sorted(_VERBS_FIRST))})\b)"
 
-# Rewritten in this order, on lower-case text.
+# Rewritten in this order.
 _REWRITES = tuple(
-    (re.compile(pattern), by)
+    (re.compile(pattern, re.IGNORECASE), by)
     for pattern, by in (
         ("’", "'"),
         (r"\b(what|who|where|when|why|how|that|there|it)'s\b", r"\1 is"),
         (r"\bcan(?:'t|not)\b", "can not"),
         (r"\bwon't\b", "will not"),
         (r"n't\b", " not"),
-        (r"'re\b", " are"),
         (r"'d like\b", " would like"),
-        (r"'s?(?!\w)", ""),
         # Words before and after the question.
         (r"^\W*(?:(?:please|hi|hello|hey|excuse me|so|ok|okay|well)\b[\s,.!:]*)+", ""),
         (r"^(?:can|could|would|will) you (?:please |kindly )?(?=(?:tell|show|give) (?:me|us)\b)", ""),
         (r"^(?:do|does|would) (?:you|anyone|anybody) (?:happen to )?know\b[\s,:]*", ""),
         (r"^i (?:would like|want|need|wish) to (?:know|find out|learn)\b[\s,:]*", ""),
         (r"^i (?:wonder|was wondering|am wondering)\b[\s,:]*", ""),
-        (r"^(?:(?:tell|show|give) (?:me|us)|name|list|state|identify)\b[\s,:]*(?=(?:the|an?) )", "what "),
-        (r"^(?:(?:tell|show|give) (?:me|us)|name|list|state|identify)\b[\s,:]*", ""),
-        (r"[\s,]*\b(?:please|thanks|thank you)\W*$", ""),
+        (r"^(?:(?:tell|show|give) (?:me|us)|name|list|state|identify)\b[\s,:]*(?=(?:the|an?) )", "what is "),
+        (r"^(?:tell|show|give) (?:me|us)\b[\s,:]*", ""),
+        (r"(?<![\s,])[\s,]*\b(?:please|thanks|thank you)\W*$", ""),
+        (r"(?<![\s?.!])[\s?.!]+$", ""),
         # Several ways to ask for one thing.
         (r"\bwhom\b", "who"),
         (r"\bwhich\b", "what"),
-        (r"\bwhat (is|was|are|were) (?:the )?names? of\b", r"what \1"),
-        (r"^(what )?(?:the )?names? of\b", r"\1"),
-        (r"\bwhat (is|was|are|were) the (?:total )?number of\b", r"how many \1"),
         (r"\bwhat number of\b", "how many"),
-        (r"\bwhat (is|was) the amount of\b", r"how much \1"),
-        (r"\bwhat amount of\b", "how much"),
-        (r"\bwhat (is|was) the reason (?:that|why|for)\b", r"why \1"),
-        (r"\b(?:for )?what reason\b|\bhow come\b", "why"),
-        (r"\bwhat (?:is|was) the year (?:in what|when|that)\b", "when"),
-        (r"\b(?:in |during )?what year\b", "when"),
-        (r"\b(?:in |at )?what (?:place|location)\b", "where"),
-        (r"\bwhat (?:person|people|individual)\b", "who"),
+        (rf"\bfor what reason\b{_VERB_NEXT}", "why"),
+        (r"\b(?:in|during) what year\b|\bwhat year\b(?= (?:was|were|did)\b)", "when"),  # "what year is it" asks for no date
+        (r"^what person\b(?!.* in$)", "who"),
         (r"\bin what (?:way|manner)\b|\bby what means\b", "how"),
-        (r"\b(?:type|sort)(s?) of\b", r"kind\1 of"),
+        (r"\b(?:type|sort|kind)s? of\b", "kind of"),
+        # The passive, where a form in -ed shows that the active has the same.
+        (r"^by who (?:was|were) (.+) (\w+ed)$", r"who \2 \1"),
+        (r"^who (?:was|were) (.+) (\w+ed) by$", r"who \2 \1"),
+        (r"^(.+) (?:was|were) (\w+ed) by who$", r"who \2 \1"),
+        (r"^(what .{1,99}|when|where|why|how) (?:was|were) (.{1,99} )?(\w+ed) by (.+)$", r"\1 \4 \3 \2"),
     )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What must be equal in two questions for one answer to serve both.
+    """A question in the form in which it is compared.
 
     Attributes:
         asks: The first question word; ``whether`` where a verb stands first, ``what`` where there is neither.
-        tense: Of the first auxiliary, else of the endings; "" when the words do not tell.
-        is_passive: Whether it tells or asks by whom something is done.
-        agent: Who does it: first word of the name after "by" or "did", ``?`` when that is what is asked, "" when the words do not tell.
-        terms: Stems of the words that count, in order, with repeats; numbers as digits.
-        n_before: How many of them stand before the question word.
+        verb: The first "is", "was", "do", "does" or "did", where "is" and "was" stand for the plural too; "" without one.
+        terms: The other words but articles, in small letters and order; numbers as digits.
     """
 
     asks: str
-    tense: Tense
-    is_passive: bool
-    agent: str
+    verb: str
     terms: tuple[str, ...]
-    n_before: int
 
 
-@lru_cache(4096)  # 60 microseconds each, and the same questions come up again
+@lru_cache(4096)  # 150 microseconds each, and the same questions come up again
 def meaning_of(question: str) -> Meaning:
-    """Reduce a question to what must be equal.
+    """Bring a question into the form in which it is compared.
 
     Args:
         question: As asked.
@@ -121,29 +106,23 @@ def meaning_of(question: str) -> Meaning:
         Its meaning, as far as rules can tell.
 
     Example:
-        >>> meaning_of("Could you tell me which theory Einstein proposed?").terms
-        ('theory', 'einstein', 'propos')
+        >>> meaning_of("Could you tell me in which year the Red Cross was founded?")
+        Meaning(asks='when', verb='was', terms=('red', 'cross', 'founded'))
     """
     tokens = _tokens(question)
-    starts_with_verb = bool(tokens) and tokens[0] in _AUXILIARIES
+    starts_with_verb = bool(tokens) and tokens[0] in _VERBS_FIRST
     at = None if starts_with_verb else next((i for i, token in enumerate(tokens) if token in _ASKING), None)
-    is_passive = "by" in tokens and any(token in _BE for token in tokens)
-    before, after = ([], tokens) if at is None else (_counting(tokens[:at]), _counting(tokens[at + 1 :]))
-    return Meaning(
-        asks="whether" if starts_with_verb else "what" if at is None else tokens[at],
-        tense=_tense(tokens, at),
-        is_passive=is_passive,
-        agent=_agent(tokens, at, is_passive),
-        terms=(*before, *after) if at is not None else _counting(tokens),
-        n_before=len(before),
-    )
+    asks = "whether" if starts_with_verb else "what" if at is None else tokens[at]
+    before, after = (tokens[:at], tokens[at + 1 :]) if at is not None else ([], tokens)
+    # "What is the rent", "the rent is what", "what the rent is"; else the first one: "when the rent is due".
+    places = ((after, 0), (before, -1), (after, -1), *((part, i) for part in (before, after) for i in range(len(part))))
+    verb = next((_MOVING[part.pop(i)] for part, i in places if part and part[i] in _MOVING), "")
+    terms = after + before if before and before[0] in _PREPOSITIONS else before + after
+    return Meaning(asks, verb, tuple(fold(term) for term in terms))
 
 
 def ask_the_same(one: Meaning, other: Meaning) -> bool:
     """Whether an answer to one question answers the other.
-
-    Question word and words must be equal, tense and doer too where both tell. So must the order of the words be, but for a phrase that
-    moved from the end to the front of the question word, and for the passive, which moves the doer and the verb.
 
     Args:
         one: A question.
@@ -153,86 +132,48 @@ def ask_the_same(one: Meaning, other: Meaning) -> bool:
         True only if no rule tells them apart; the relation is symmetric.
 
     Example:
-        >>> ask_the_same(meaning_of("When was Paris founded?"), meaning_of("Please tell me what year Paris was founded"))
+        >>> ask_the_same(meaning_of("When was Paris founded?"), meaning_of("Tell me in what year Paris was founded"))
         True
         >>> ask_the_same(meaning_of("Who did Tesla hire?"), meaning_of("Who hired Tesla?"))
         False
     """
-    if one.asks != other.asks or sorted(one.terms) != sorted(other.terms):
+    if one.asks != other.asks or not one.terms:  # nothing but words that only ask
         return False
-    if any(x and y and x != y for x, y in ((one.tense, other.tense), (one.agent, other.agent))):
+    return one == other or _is_direct(one, other) or _is_direct(other, one)
+
+
+def _is_direct(one: Meaning, other: Meaning) -> bool:
+    """Whether one asks with "do" or "did" what the other tells without: "when did the war end" and "when the war ended".
+
+    Not with "does": its ending is that of a plural, as in "what does the cook need" and "what the cooks need".
+    """
+    if other.verb or len(one.terms) != len(other.terms):
         return False
-    if one.is_passive != other.is_passive:
-        return bool(one.agent and other.agent) and _is_turned(one, other)
-    return one.terms == other.terms or _is_fronted(one, other) or _is_fronted(other, one)
+    changed = [(a, b) for a, b in zip(one.terms, other.terms, strict=True) if a != b]
+    if one.verb == "do":
+        return not changed and _UNCHANGED.isdisjoint(one.terms)
+    return one.verb == "did" and len(changed) == 1 and _past(changed[0][0]) == changed[0][1]
+
+
+def _past(verb: str) -> str:
+    """Of a regular verb."""
+    if verb.endswith("y") and verb[-2:-1] not in "aeiou":
+        return f"{verb[:-1]}ied"
+    return verb + ("d" if verb.endswith("e") else "ed")
 
 
 def _tokens(question: str) -> list[str]:
-    text = " ".join(normalise(question).lower().split())
+    """Words, signs and numbers without articles; names begin with a capital unless they stand first."""
+    text = " ".join(normalise(question).split())
+    if text.isupper():
+        text = text.lower()
+    text = text[:1].lower() + text[1:]
     for pattern, by in _REWRITES:
         text = pattern.sub(by, text)
-    tokens = (_DIGITS.get(token, token) for token in _TOKEN.findall(text) if token not in _PUNCTUATION)
+    tokens = [
+        _DIGITS.get(token.lower(), token) for token in _TOKEN.findall(text[:1].lower() + text[1:]) if token not in _PUNCTUATION
+    ]
+    # "Vitamin A", and "vitamin a for".
+    following = zip(tokens, [*tokens[1:], "of"], strict=False)
+    tokens = [token for token, after in following if token not in _ARTICLES or after in _PREPOSITIONS or after in _MOVING]
     return [token.replace(",", "") if _THOUSANDS.fullmatch(token) else token.replace("−", "-") for token in tokens]
-
-
-def _counting(tokens: list[str]) -> tuple[str, ...]:
-    return tuple(_stem(token) for token in tokens if token not in _EMPTY)
-
-
-def _stem(token: str) -> str:
-    """Without the endings of plural, third person and past; a stemmer of search engines takes Islamism for Islam."""
-    if len(token) <= _MIN_STEM + 1:
-        return token
-    if token.endswith("ies"):
-        return token[:-3] + "y"
-    if token.endswith("s") and not token.endswith(("ss", "us", "is")):
-        token = token[:-1]
-    if token.endswith("ed") and len(token) > _MIN_STEM + 1:
-        token = token[:-2]
-    return token.removesuffix("e") if len(token) > _MIN_STEM else token
-
-
-def _agent(tokens: list[str], at: int | None, is_passive: bool) -> str:
-    if is_passive:
-        by = tokens.index("by")
-        named = tokens[by + 1 :]
-        # "By whom", and "whom was it founded by".
-        if by + 1 in {at, len(tokens)}:
-            return "?"
-    elif at is None or any(token in _AUXILIARIES for token in tokens[at + 1 :]):
-        named = next((tokens[i + 1 :] for i, token in enumerate(tokens) if token in _DO), [])
-    else:
-        # "In 1915, who ..." begins with a circumstance, "Einstein proposed what theory" with somebody.
-        is_subject = tokens[at] in {"who", "what"} and (at == 0 or tokens[0] in _PREPOSITIONS)
-        return "?" if is_subject else ""
-    return next(iter(_counting(named)), "")
-
-
-def _tense(tokens: list[str], at: int | None) -> Tense:
-    for token in tokens:
-        if token in _TENSES:
-            return _TENSES[token]
-    following = "" if at is None else "".join(tokens[at + 1 : at + 2])
-    if following in _ARTICLES:  # "Name the ...": what it is now
-        return "present"
-    if any(token.endswith("ed") for token in tokens):
-        return "past"
-    return "present" if following.endswith("s") and not following.endswith("ss") else ""
-
-
-def _is_fronted(one: Meaning, other: Meaning) -> bool:
-    """Whether the last words of one are those before the question word of the other."""
-    n = other.n_before
-    return 0 == one.n_before < n < len(one.terms) and one.terms[-n:] + one.terms[:-n] == other.terms
-
-
-def _is_turned(one: Meaning, other: Meaning) -> bool:
-    """Whether nothing but the name of the doer and one word, the verb, stands elsewhere."""
-    a, b = one.terms, other.terms
-    if one.agent != "?":
-        i, j = a.index(one.agent), b.index(one.agent)
-        n = next((n for n, (x, y) in enumerate(zip(a[i:], b[j:], strict=False)) if x != y), min(len(a) - i, len(b) - j))
-        a, b = a[:i] + a[i + n :], b[:j] + b[j + n :]
-    return a == b or any(
-        a[:i] + a[i + 1 :] == b[:j] + b[j + 1 :] for i, word in enumerate(a) for j, same in enumerate(b) if word == same
-    )

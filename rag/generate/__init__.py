@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from rag.errors import ConfigError
 from rag.meter import Meter
 from rag.settings import LanguageModelSettings, Settings
-from rag.types import Budget, Candidate, Draft
+from rag.types import Draft, Task
 
 if TYPE_CHECKING:
-    from rag.generate.model import Completion, Message
+    from rag.generate.model import Completion, LanguageModel, Message
     from rag.generate.written import WrittenGenerator
 
 ABSTENTION = "The documents do not seem to answer this."
-NO_LIMIT = Budget()
 
 
 class Generator(Protocol):
@@ -39,25 +38,12 @@ class Generator(Protocol):
         """Names and hashes of the prompt templates; empty without a language model."""
         ...
 
-    def generate(
-        self,
-        question: str,
-        candidates: Sequence[Candidate],
-        confidence: float,
-        meter: Meter | None = None,
-        budget: Budget = NO_LIMIT,
-        focus: str = "",
-    ) -> Draft:
+    def generate(self, task: Task, meter: Meter | None = None) -> Draft:
         """Answer a question from evidence.
 
         Args:
-            question: On its own feet.
-            candidates: Best first; may be empty.
-            confidence: 0.0 to 1.0, from `rag.evidence.confidence`.
+            task: The question, its evidence and limits.
             meter: Charged with work that its own clock does not see, and asked what a budget still buys; None means neither.
-            budget: Limits of this answer, on top of those of the settings.
-            focus: What was asked in a conversation, where ``question`` names its topic too: sentences are chosen by it, or the answer
-                would be that of the question before. Empty means ``question``.
 
         Returns:
             An answer of which every citation quotes its document exactly, or an abstention that says why. A language model that fails
@@ -120,25 +106,46 @@ def open_generator(settings: Settings) -> Generator:
             assert_never(settings.answer.generator)
 
 
-def _written(settings: Settings, section: str) -> WrittenGenerator | None:
-    """A generator over the language model of a section of the settings; None where none is configured."""
+def open_language_model(settings: Settings, section: str = "language_model") -> LanguageModel | None:
+    """Open the language model of a section of the settings; it is loaded when it is first asked.
+
+    Args:
+        settings: With the section.
+        section: ``language_model``, ``larger_model`` or ``judge``.
+
+    Returns:
+        The model; None where none is configured.
+
+    Raises:
+        ConfigError: If its settings contradict each other.
+        ModelError: If there is no such model.
+        MissingExtraError: If the extra of its kind is not installed.
+    """
     chosen: LanguageModelSettings = getattr(settings, section)
     match chosen.kind:
         case "none":
             return None
         case "gguf":
             from rag.generate.gguf import Gguf
-            from rag.generate.written import WrittenGenerator
             from rag.models.gguf import find_gguf
 
             found = find_gguf(chosen.model, settings.data_dir / "models")
             window = min(chosen.window, found.header.context_length or chosen.window)
-            return WrittenGenerator(Gguf(found, window=window, threads=chosen.threads), settings.answer, chosen.timeout_s)
+            return Gguf(found, window=window, threads=chosen.threads)
         case "http":
             from rag.generate.chat_http import ChatHttp
-            from rag.generate.written import WrittenGenerator
 
-            model = ChatHttp(chosen, section=section, tiktoken_cache_dir=settings.context.tiktoken_cache_dir)
-            return WrittenGenerator(model, settings.answer, chosen.timeout_s)
+            return ChatHttp(chosen, section=section, tiktoken_cache_dir=settings.context.tiktoken_cache_dir)
         case _:
             assert_never(chosen.kind)
+
+
+def _written(settings: Settings, section: str) -> WrittenGenerator | None:
+    """A generator over the language model of a section of the settings; None where none is configured."""
+    model = open_language_model(settings, section)
+    if model is None:
+        return None
+    from rag.generate.written import WrittenGenerator
+
+    chosen: LanguageModelSettings = getattr(settings, section)
+    return WrittenGenerator(model, settings.answer, chosen.timeout_s)

@@ -18,13 +18,13 @@ from functools import cached_property
 from typing import Any
 
 from rag.clocks import CpuClock, Lane, process_clock
+from rag.cost import Figure
 from rag.errors import ConfigError, MissingExtraError, ModelError, PowerError
 from rag.generate.model import Completion, Limits, Prompt
 from rag.http import JsonServer, Reply, says_too_long
 from rag.power.remote import remote_energy
 from rag.settings import LanguageModelSettings
 from rag.tokens import TokenCounter, open_counter
-from rag.types import Figure
 
 # What a chat template adds: role and end marks, 5 or 6 tokens a message in ChatML and Llama 3.
 _PER_MESSAGE = 8

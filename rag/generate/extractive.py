@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rag.evidence import Sentence, cite, score_sentences, withheld
-from rag.generate import ABSTENTION, NO_LIMIT
+from rag.generate import ABSTENTION
 from rag.generate.model import Completion, Message
 from rag.meter import Meter
 from rag.settings import AnswerSettings
-from rag.types import Budget, Candidate, Citation, Draft
+from rag.types import Citation, Draft, Task
 
 # A further sentence joins when it is nearly as good as the best one, and the answer stays short. On XQuAD a second sentence by
 # this rule raises the share of answers that contain the gold answer from 0.80 to 0.87 and the mean length from 34 to 50 tokens.
@@ -49,31 +49,23 @@ class ExtractiveGenerator:
     def close(self) -> None:
         """Nothing to let go."""
 
-    def generate(
-        self,
-        question: str,
-        candidates: Sequence[Candidate],
-        confidence: float,
-        meter: Meter | None = None,
-        budget: Budget = NO_LIMIT,
-        focus: str = "",
-    ) -> Draft:
+    def generate(self, task: Task, meter: Meter | None = None) -> Draft:
         """See `rag.generate.Generator.generate`."""
-        sentences = [s for s in score_sentences(focus or question, candidates) if s.coverage > 0]
-        if reason := withheld(sentences, confidence, self._settings.abstain_below):
-            return Draft(ABSTENTION, True, (), confidence, reason, self.name)
+        sentences = [s for s in score_sentences(task.focus or task.question, task.candidates) if s.coverage > 0]
+        if reason := withheld(sentences, task.confidence, self._settings.abstain_below):
+            return Draft(ABSTENTION, True, (), task.confidence, reason, self.name)
         text = ""
         citations: list[Citation] = []
         numbers: dict[str, int] = {}
         # A question answers nothing, unless the documents hold nothing else.
         for sentence in self._chosen([s for s in sentences if not s.text.endswith("?")] or sentences):
-            candidate = candidates[sentence.rank]
+            candidate = task.candidates[sentence.rank]
             index = numbers.setdefault(candidate.chunk.chunk_id, len(numbers) + 1)
             shown = " ".join(sentence.text.split())
             text += " " if text else ""
             citations.append(cite(candidate, index, sentence.start, sentence.end, at=len(text), length=len(shown)))
             text += f"{shown} [{index}]"
-        return Draft(text, False, tuple(citations), confidence, generator=self.name)
+        return Draft(text, False, tuple(citations), task.confidence, generator=self.name)
 
     def _chosen(self, sentences: Sequence[Sentence]) -> list[Sentence]:
         """The best sentence and those close to it; neighbours in the order of the document."""

@@ -127,9 +127,9 @@ class Gguf:
             What it wrote. A copy that the cap cut ends with a whole word.
 
         Raises:
-            ModelError: ``model_too_large`` or ``model_damaged`` when loading; ``timeout``, ``too_long``, ``not_copied``,
-                ``model_failed`` or ``bad_answer`` when answering. A missing extra is a MissingExtraError, threads that would spin
-                are a ConfigError.
+            ModelError: ``runtime_unloadable``, ``model_too_large`` or ``model_damaged`` when loading; ``timeout``, ``too_long``,
+                ``not_copied``, ``model_failed`` or ``bad_answer`` when answering. A missing extra is a MissingExtraError, threads that
+                would spin are a ConfigError.
         """
         request: dict[str, object] = {
             "max_tokens": limits.max_tokens,
@@ -306,7 +306,10 @@ def _load(model: GgufModel, window: int, threads: int) -> _Runtime:
             f"{_WAIT_POLICY}=PASSIVE in the environment",
             code="openmp_spins",
         )
-    import xllamacpp
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise _unloadable(error) from error
 
     folder = tempfile.TemporaryDirectory(prefix="ragwatt-")  # mode 0700
     address = str(Path(folder.name) / "model.sock")
@@ -331,6 +334,14 @@ def _load(model: GgufModel, window: int, threads: int) -> _Runtime:
             "get the file again or upgrade xllamacpp",
             code="model_damaged",
         ) from error
+
+
+def _unloadable(error: ImportError) -> ModelError:
+    """Of a runtime that is installed and cannot be loaded; its wheel takes OpenMP from the system, and a slim Debian has none."""
+    advice = "install the system package libgomp1 (on Debian and Ubuntu; libgomp elsewhere)"
+    if "libgomp" not in str(error):
+        advice = "install the extra again: pip install --force-reinstall 'ragwatt[local]'"
+    return ModelError(f"llama.cpp is installed, but cannot be loaded ({error}); {advice}", code="runtime_unloadable")
 
 
 @cache

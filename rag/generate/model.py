@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rag.clocks import CpuClock, Lane
-from rag.types import Figure
+from rag.cost import Figure
 
 Role = Literal["system", "user", "assistant"]
 Ending = Literal["stop", "length"]

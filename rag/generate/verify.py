@@ -1,27 +1,29 @@
 """Are the sentences of a written answer carried by the passages that they cite? Words, numbers and names are compared; no model.
 
 A claim is supported by one or two neighbouring sentences of a passage, or by such a span of every passage that it cites, taken
-together: they hold most of its terms, all of its numbers, and negations as it does, odd or even; its names are in the passage. A
-paraphrase in other words is refused, and two things exchanged within a sentence are not seen: the check is cheap, not clever.
+together: they hold most of its terms, all of its numbers with their signs and units, and negations as it does, odd or even; its names
+are in the passage. A paraphrase in other words is refused, and two things exchanged within a sentence are not seen: the check is cheap,
+not clever.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from operator import add
 from typing import Literal
 
-from rag.evidence import question_terms
+from rag.evidence import LIST_MARK, behind_mark, question_terms
+from rag.facts import is_number, n_negations, names_of, numbers_of, plain, plain_words
 from rag.index.lexical import analyse
 from rag.text import context_line, normalise, sentence_spans
 from rag.types import Candidate
 
-Fault = Literal["number", "name", "negation", "coverage"]
+Fault = Literal["number", "unit", "name", "negation", "coverage"]
 
 # Share of a claim's terms that its evidence must hold: the best mean of balanced accuracies over the training sets of bench/verify.py.
 # There terms that weigh by their rarity separate no better than equal ones, and names looked for in the span worse than in the passage.
@@ -30,29 +32,29 @@ MIN_COVERAGE = 0.52
 # of its terms.
 _SHORT_WORDS = 4
 _MARKER = re.compile(r"[ \t]*\[([1-9]\d{0,3}(?:\s*[,;]\s*[1-9]\d{0,3})*)\]")
-# As in rag.evidence; a number alone too, because sentences are cut behind its full stop.
-_LEADING_MARK = re.compile(r"(?:[-*+•>]|\d{1,3}[.)]|#{1,6})(?:\s+|\Z)")
-_LIST_MARK = re.compile(r"^[ \t]*(?:[-*+•>]|\d{1,3}[.)]|#{1,6})[ \t]+", re.MULTILINE)
+_LIST_MARK = re.compile(rf"^[ \t]*{LIST_MARK}[ \t]+", re.MULTILINE)
 _WORD_IN_LINE = re.compile(r"[^\w\n]*\w")
-_WORD = re.compile(r"\w+")
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_ARTICLES = frozenset(("a", "an", "the"))
-# Not "one", which mostly counts nothing.
-_NUMBER_WORDS = dict(
-    zip(
-        "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
-        "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion".split(),
-        [*map(str, (0, *range(2, 20), *range(20, 100, 10))), "100", "1000", "1000000", "1000000000"],
-        strict=True,
-    )
-)
+# What a number counts in; of those that mean the same the first is compared. A unit that is not here is a word as any other.
+_UNITS = {
+    word: words.split()[0]
+    for words in (
+        "mm millimetre millimetres millimeter millimeters|cm centimetre centimetres centimeter centimeters|m metre metres meter meters|"
+        "km kilometre kilometres kilometer kilometers|mile miles|foot feet ft|inch inches|yard yards|mg milligram milligrams|"
+        "g gram grams|kg kilogram kilograms|ton tons tonne tonnes|ounce ounces oz|second seconds|minute minutes|hour hours|day days|"
+        "week weeks|month months|year years|decade decades|century centuries|€ euro euros eur|$ dollar dollars usd|"
+        "£ pound pounds lb lbs gbp|¥ yen|% percent|celsius c|fahrenheit f|bit bits|byte bytes|kb kilobytes|mb megabytes|gb gigabytes|"
+        "tb terabytes"
+    ).split("|")
+    for word in words.split()
+}
+_QUANTITY = re.compile(r"(?<![\w.,])[-−]?\d+(?:[.,]\d+)*|\w+|[€$£¥%]")
+# They stand between a number and its unit.
+_BETWEEN = frozenset(("hundred", "thousand", "million", "billion", "degree", "degrees"))
+_CURRENCIES = frozenset("€$£¥")
 # A phrase is negated by what stands so many words before it: "is not due in August".
 _NEGATION_REACH = 6
 _NEGATING = frozenset("no not nor never none nobody nothing neither cannot without t".split())  # the last one of "isn't"
 _SENTENCE_END = re.compile(r"[.!?…。！？][^\w\s]*\Z")
-_NEGATION = re.compile(r"\b(?:no|not|nor|never|none|nobody|nothing|neither|cannot|without)\b|n['’]t\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class _Said:
         words: Lower case without articles, a space before and behind every word.
         terms: Index terms.
         numbers: Written in one way.
+        quantities: Numbers with a minus before them and the unit behind, or the currency before; where there is neither, alone.
         n_negations: Words like "not".
         known: Of a sentence: terms of its passage and of the headings above it.
         headings: Of a sentence: terms of the headings above it.
@@ -122,6 +125,7 @@ class _Said:
     words: str
     terms: frozenset[str]
     numbers: frozenset[str]
+    quantities: frozenset[tuple[str, str]]
     n_negations: int
     known: frozenset[str] = frozenset()
     headings: frozenset[str] = frozenset()
@@ -136,6 +140,7 @@ class _Said:
             words=self.words + other.words[1:],
             terms=self.terms | other.terms,
             numbers=self.numbers | other.numbers,
+            quantities=self.quantities | other.quantities,
             n_negations=self.n_negations + other.n_negations,
             known=self.known | other.known,
             headings=self.headings | other.headings,
@@ -216,7 +221,7 @@ def verify(claims: Sequence[Claim], candidates: Sequence[Candidate], question: s
     """
     asked = frozenset(question_terms(question))
     passages = [_sentences(number, candidate) for number, candidate in enumerate(candidates, start=1)]
-    negated = bool(_NEGATION.search(question.lower()))
+    negated = n_negations(question) > 0
     return tuple(
         _verdict(_wanted(claim.text, asked, negated), claim, [passages[n - 1] for n in claim.numbers] or passages, asked)
         for claim in claims
@@ -249,14 +254,15 @@ def _verdict(wanted: _Wanted, claim: Claim, passages: Sequence[Sequence[_Said]],
 
 def _wanted(text: str, asked: frozenset[str], is_negated: bool) -> _Wanted:
     said = _said(text, ())
-    names = {term for word in _WORD.findall(text)[1:] if word[0].isupper() for term in analyse(word)}
     is_short = len(said.words.split()) <= _SHORT_WORDS
-    return _Wanted(said, frozenset(names) - asked, is_short, not _SENTENCE_END.search(text), is_negated or said.n_negations > 0)
+    return _Wanted(said, names_of(text) - asked, is_short, not _SENTENCE_END.search(text), is_negated or said.n_negations > 0)
 
 
 def _fault(wanted: _Wanted, span: _Said) -> Fault | None:
     """What speaks against a span as evidence, the plainest first."""
     said = wanted.said
+    if _counts_otherwise(said.quantities, span.quantities):
+        return "unit"
     if (wanted.is_part or wanted.is_short) and said.terms and said.words in span.words:
         before = span.words[: span.words.index(said.words) + 1].split()[-_NEGATION_REACH:]
         return "negation" if not wanted.is_negated and not _NEGATING.isdisjoint(before) else None
@@ -269,6 +275,15 @@ def _fault(wanted: _Wanted, span: _Said) -> Fault | None:
     if wanted.is_short and wanted.is_part:
         return "coverage"
     return "coverage" if _coverage(wanted, span) < (1.0 if wanted.is_short else MIN_COVERAGE) else None
+
+
+def _counts_otherwise(claimed: frozenset[tuple[str, str]], found: frozenset[tuple[str, str]]) -> bool:
+    """Whether a number that the evidence has stands there with other units, or other signs, alone; a unit may be left out."""
+    for number, unit in claimed:
+        units = {u for n, u in found if n == number}
+        if units.isdisjoint((unit, "")) and (unit or not units) and number.lstrip("-") in {n.lstrip("-") for n, _ in found}:
+            return True
+    return False
 
 
 def _coverage(wanted: _Wanted, span: _Said) -> float:
@@ -290,8 +305,7 @@ def _sentences(number: int, candidate: Candidate) -> list[_Said]:
     known = headings.union(analyse(text))
     sentences = []
     for start, end in sentence_spans(text):
-        mark = _LEADING_MARK.match(text, start, end)
-        start = mark.end() if mark else start
+        start = behind_mark(text, start, end)
         if start < end and " ".join(text[start:end].split()) not in source.headings:
             place = Evidence(number, source.start_char + start, source.start_char + end)
             sentences.append(replace(_said(text[start:end], (place,)), known=known, headings=headings))
@@ -299,23 +313,22 @@ def _sentences(number: int, candidate: Candidate) -> list[_Said]:
 
 
 def _said(text: str, places: tuple[Evidence, ...]) -> _Said:
-    lowered = text.lower()
-    words = [_plain(word) for word in _TOKEN.findall(lowered) if word not in _ARTICLES]
     return _Said(
         places=places,
-        words="".join(f" {word}" for word in words) + " ",
+        words="".join(f" {word}" for word in plain_words(text)) + " ",
         terms=frozenset(analyse(text)),
-        numbers=frozenset(_plain(number) for word in words for number in _NUMBER.findall(word)),
-        n_negations=len(_NEGATION.findall(lowered)),
+        numbers=numbers_of(text),
+        quantities=frozenset(_quantities(text.lower())),
+        n_negations=n_negations(text),
     )
 
 
-def _plain(word: str) -> str:
-    """A number in digits, without grouping and without zeros that say nothing; another word as it is."""
-    if not _NUMBER.fullmatch(word):
-        return _NUMBER_WORDS.get(word, word)
-    if _GROUPED.fullmatch(word):
-        word = word.replace(",", "")
-    if re.fullmatch(r"\d+\.\d+", word):
-        word = word.rstrip("0").rstrip(".")
-    return word.lstrip("0") or "0"
+def _quantities(lowered: str) -> Iterator[tuple[str, str]]:
+    """Each number, a minus before it included, with its unit or ""."""
+    tokens = ["", *_QUANTITY.findall(lowered)]
+    for at, token in enumerate(tokens):
+        number = plain(token.lstrip("-−"))
+        if is_number(number):
+            behind = next((word for word in tokens[at + 1 :] if word not in _BETWEEN), "")
+            is_negative = token[0] in "-−" or tokens[at - 1] == "minus"
+            yield "-" * is_negative + number, _UNITS.get(tokens[at - 1] if tokens[at - 1] in _CURRENCIES else behind, "")

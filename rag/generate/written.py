@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 from rag.errors import ModelError
 from rag.evidence import Sentence, cite, score_sentences, withheld
-from rag.generate import ABSTENTION, NO_LIMIT
+from rag.generate import ABSTENTION
 from rag.generate.budget import CostModel
 from rag.generate.model import Completion, LanguageModel, Limits, Message, Prompt
 from rag.generate.prompt import NO_ANSWER, Passage, Template, escape, load_template, new_fence, render
 from rag.generate.verify import Verdict, parse, verify
 from rag.meter import Meter
 from rag.settings import AnswerSettings
-from rag.types import Budget, Candidate, Citation, Draft, Step
+from rag.types import Budget, Candidate, Citation, Draft, Step, Task
 
 # Two sentences suit a small model that copies (facts: slm, section 3); a chat model combines more, and six hold the gold answer of
 # XQuAD in 98 of 100 cases at a quarter of the tokens of five passages.
@@ -88,33 +88,26 @@ class WrittenGenerator:
         """Let the model go."""
         self._model.close()
 
-    def generate(
-        self,
-        question: str,
-        candidates: Sequence[Candidate],
-        confidence: float,
-        meter: Meter | None = None,
-        budget: Budget = NO_LIMIT,
-        focus: str = "",
-    ) -> Draft:
+    def generate(self, task: Task, meter: Meter | None = None) -> Draft:
         """See `rag.generate.Generator.generate`."""
         meter = meter or Meter()
-        sentences = score_sentences(focus or question, candidates)
-        if reason := withheld(sentences, confidence, self._settings.abstain_below):
-            return self._abstention(confidence, reason, Step(self.name, "", "abstained", reason))
-        self._output_cap(0, meter, budget)  # what cannot afford the shortest answer need not load the model to count its prompt
+        sentences = score_sentences(task.focus or task.question, task.candidates)
+        if reason := withheld(sentences, task.confidence, self._settings.abstain_below):
+            return self._abstention(task.confidence, reason, Step(self.name, "", "abstained", reason))
+        self._output_cap(
+            0, meter, task.budget
+        )  # what cannot afford the shortest answer need not load the model to count its prompt
         with meter.stage(_STAGE, lane=self._model.lane, child=self._model.cpu):  # counting may load the model
-            shown, prompt, n_prompt = self._fitted(question, candidates, sentences, budget)
-        max_tokens = self._output_cap(n_prompt, meter, budget)
+            shown, prompt, n_prompt = self._fitted(task, sentences)
+        max_tokens = self._output_cap(n_prompt, meter, task.budget)
         completion = self._complete(prompt, shown, max_tokens, meter)
-        return self._draft(question, completion, shown, confidence)
+        return self._draft(task, completion, shown)
 
-    def _fitted(
-        self, question: str, candidates: Sequence[Candidate], sentences: Sequence[Sentence], budget: Budget
-    ) -> tuple[_Shown, Prompt, int]:
+    def _fitted(self, task: Task, sentences: Sequence[Sentence]) -> tuple[_Shown, Prompt, int]:
         """The prompt with as much evidence as fits, by the model's own count."""
+        candidates = task.candidates
         limit = self._model.window - _MIN_COMPLETION
-        for wanted in (self._settings.max_prompt_tokens, budget.max_prompt_tokens):
+        for wanted in (self._settings.max_prompt_tokens, task.budget.max_prompt_tokens):
             limit = min(limit, wanted) if wanted else limit
         if self._settings.evidence == "passages":
             options = [_passages(candidates[:n]) for n in range(min(_N_PASSAGES, len(candidates)), 0, -1)]
@@ -123,7 +116,7 @@ class WrittenGenerator:
             options = [_sentences(candidates, sentences[:n]) for n in range(n_most, 0, -1)]
         n_prompt = 0
         for shown in options:
-            prompt = render(self._template, question, shown.passages, new_fence(question, shown.passages))
+            prompt = render(self._template, task.question, shown.passages, new_fence(task.question, shown.passages))
             n_prompt = self._model.count(prompt)
             if n_prompt <= limit:
                 return shown, prompt, n_prompt
@@ -173,27 +166,27 @@ class WrittenGenerator:
             self._costs.observe(completion.n_prompt - completion.n_cached, completion.n_completion, meter.cpu_s - before_s)
         return completion
 
-    def _draft(self, question: str, completion: Completion, shown: _Shown, confidence: float) -> Draft:
+    def _draft(self, task: Task, completion: Completion, shown: _Shown) -> Draft:
         text = completion.text.strip()
         step = Step(self.name, "", "answered", n_prompt=completion.n_prompt, n_completion=completion.n_completion)
         if not text or NO_ANSWER in text:
             reason = "the language model found no answer in the documents" if text else "the language model wrote nothing"
-            return self._abstention(confidence, reason, replace(step, outcome="abstained", detail=reason))
+            return self._abstention(task.confidence, reason, replace(step, outcome="abstained", detail=reason))
         claims = parse(text, len(shown.passages))
         if completion.ending == "length" and len(claims) > 1:
             claims = claims[:-1]  # the cap cut it: half a sentence says something else than the whole
-        verdicts = verify(claims, shown.candidates, question)
+        verdicts = verify(claims, shown.candidates, task.question)
         faults = [f"{verdict.fault}: {verdict.claim.text}" for verdict in verdicts if verdict.fault]
         if len(faults) == len(verdicts):
             reason = f"no sentence of the language model could be verified ({'; '.join(faults) or 'it wrote none'})"
-            return self._abstention(confidence, reason, replace(step, outcome="unverified", detail=reason))
+            return self._abstention(task.confidence, reason, replace(step, outcome="unverified", detail=reason))
         kept = [verdict for verdict in verdicts if not verdict.fault or self._settings.unverified == "flag"]
         answer, citations = _cited(kept, shown.candidates)
         return Draft(
             text=answer,
             abstained=False,
             citations=citations,
-            confidence=confidence,
+            confidence=task.confidence,
             generator=self.name,
             template=self.template,
             steps=(replace(step, detail="; ".join(faults)),),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
-from rag.errors import InputError, RagError
+from rag.errors import InputError, ModelError, RagError
 from rag.models.card import CARD_NAME
 from rag.models.gguf import GGUF_DIR, GgufModel, add_gguf, find_gguf, gguf_names, list_gguf, verify_gguf
 from rag.models.registry import SHIPPED_DIR, Model, find_model, list_models, verify_model
@@ -172,17 +172,27 @@ def _named(names: Sequence[str], models_dir: Path) -> list[tuple[Kind, str]]:
         return [("embedder", model.card.name) for model in list_models(models_dir)] + [("language", name) for name in language]
     found: list[tuple[Kind, str]] = []
     for name in names:
-        if name not in language or any((parent / name / CARD_NAME).is_file() for parent in (SHIPPED_DIR, models_dir)):
+        if name not in language or _is_embedder(name, models_dir):
             found.append(("embedder", name))
         if name in language:
             found.append(("language", name))
     return found
 
 
+def _is_embedder(name: str, models_dir: Path) -> bool:
+    return any((parent / name / CARD_NAME).is_file() for parent in (SHIPPED_DIR, models_dir))
+
+
 def _verified(kind: Kind, name: str, models_dir: Path) -> dict[str, object]:
     match kind:
         case "embedder":
-            return dataclasses.asdict(verify_model(find_model(name, models_dir)))
+            try:
+                return dataclasses.asdict(verify_model(find_model(name, models_dir)))
+            except ModelError as error:
+                if _is_embedder(name, models_dir):
+                    raise
+                language = ", ".join(gguf_names(models_dir)) or "none"
+                raise ModelError(f"{error}; language models: {language}", code=error.code) from error
         case "language":
             model = find_gguf(name, models_dir)
             verify_gguf(model)

@@ -36,7 +36,7 @@ from rag.models.card import CARD_FORMAT, CARD_NAME, Canonical, ModelCard, Poolin
 from rag.models.describe import model_card_text, notice_text
 from rag.models.parity import Encode, Encoders, compare, read_beir
 from rag.models.registry import GRAPH_NAME, SHIPPED_DIR, TOKENIZER_NAME, Model, check_name, find_model, sha256_of
-from rag.models.session import ModelSession, ModelTokenizer
+from rag.models.session import ModelSession, ModelTokenizer, silence_telemetry
 from rag.models.source import Source, find_source
 
 RECIPE = (
@@ -288,6 +288,8 @@ def _export(original: _Original, path: Path) -> None:
 
 def _quantise(fp32_path: Path, path: Path) -> None:
     import onnx
+
+    silence_telemetry()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     unfinished = fp32_path.with_name("int8.onnx")

@@ -12,6 +12,7 @@ Choices, measured (docs/decisions):
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -160,6 +161,14 @@ class ModelSession:
             return self._graph
 
 
+def silence_telemetry() -> None:
+    """Keep onnxruntime from writing a device id and events into the home folder and from sending them; call it before the import.
+
+    Its wheels for Linux have telemetry since 1.29; what its interface offers against it acts only when both have begun.
+    """
+    os.putenv("ORT_DISABLE_TELEMETRY", "1")  # read by its C++ code
+
+
 def open_graph(path: Path, threads: int = 1) -> Graph:
     """Load a graph for the CPU; idle threads of its pool do not spin.
 
@@ -173,6 +182,7 @@ def open_graph(path: Path, threads: int = 1) -> Graph:
     Raises:
         ModelError: If the file cannot be loaded, keeps weights elsewhere, or wants other inputs than we have.
     """
+    silence_telemetry()
     import onnxruntime
 
     # A tensor stored outside names a file by a path of the model's choosing; one file with its hash on the card is all we load. The

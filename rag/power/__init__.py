@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rag.cost import Energy, Figure, Unit
 from rag.errors import RagError
 from rag.power.figure import Band, product, total
 from rag.power.price import Price
 from rag.settings import EnergySettings
-from rag.types import Energy, Figure, Unit
 
 __all__ = ["Power", "Price", "Told", "Work", "calibration_path", "open_power"]
 

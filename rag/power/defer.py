@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from rag.types import Figure
+    from rag.cost import Figure
 
 # A machine that was suspended wakes within a slice and sees that its clock has jumped.
 _SLICE_S = 60.0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rag.types import Figure, Method, Unit
+from rag.cost import Figure, Method, Unit
 
 # From strong to weak.
 METHODS: tuple[Method, ...] = ("measured", "apportioned", "modelled", "assumed")

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from rag.cost import Figure
 from rag.errors import InputError, MissingExtraError, PowerError
 from rag.power.figure import Band
-from rag.types import Figure
 
 # Drivers renew the counter every 20 to 100 ms: a shorter window may hold no renewal at all.
 MIN_WINDOW_S = 0.1

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from rag.cost import Figure
 from rag.errors import InputError
 from rag.power.figure import METHODS, said, total
-from rag.types import Figure
 
 # More than all power plants of the world make in a year: no result took it, and sums stay finite.
 _MAX_J = 1e21

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from rag.cost import Method
 from rag.power.figure import Band
-from rag.types import Method
 
 
 class Price(NamedTuple):

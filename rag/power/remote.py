@@ -11,10 +11,10 @@ grid of the provider, not that of this site.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rag.cost import Figure
 from rag.errors import MissingExtraError, PowerError
-from rag.types import Figure
 
 if TYPE_CHECKING:
     from ecologits.model_repository import Model
@@ -60,17 +60,7 @@ def remote_energy(provider: str, model: str, n_completion_tokens: int, latency_s
         raise _no_size("completion tokens", n_completion_tokens, "1 or more")
     if not (math.isfinite(latency_s) and latency_s > 0):
         raise _no_size("seconds to the answer", latency_s, "above 0")
-    try:
-        from ecologits import __version__ as version
-        from ecologits.model_repository import models
-        from ecologits.tracers.utils import llm_impacts
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ecologits."):
-            raise _other_library(error) from error
-        raise MissingExtraError("the energy of a remote language model", "remote-energy") from error
-    except ImportError as error:
-        raise _other_library(error) from error
-
+    version, models, llm_impacts = _library()
     registered = models.find_model(provider, model)
     if registered is None:
         raise PowerError(
@@ -96,6 +86,21 @@ def remote_energy(provider: str, model: str, n_completion_tokens: int, latency_s
         source=f"EcoLogits {version}, {provider}/{model}",
         boundary="remote_server",
     )
+
+
+def _library() -> tuple[str, Any, Any]:
+    """Version, registry and formula of EcoLogits, which has no types."""
+    try:
+        from ecologits import __version__ as version
+        from ecologits.model_repository import models
+        from ecologits.tracers.utils import llm_impacts
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ecologits."):
+            raise _other_library(error) from error
+        raise MissingExtraError("the energy of a remote language model", "remote-energy") from error
+    except ImportError as error:
+        raise _other_library(error) from error
+    return version, models, llm_impacts
 
 
 def _shrink(model: Model) -> float:

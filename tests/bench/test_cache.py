@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import Judged, arms_of, holding_threshold, judge, keeping_threshold, measure_lookups, questions_of
-from bench.pairs import NEAR_MISSES, PARAPHRASES, Pair, near_misses, paraphrases
+from bench.cache import Judged, arms_of, by_part, holding_threshold, judge, keeping_threshold, measure_lookups, questions_of
+from bench.pairs import NEAR_MISSES, PARAPHRASES, Pair, handmade_pairs, near_misses, paraphrases
 from eval.datasets import load_beir
 from rag.cache.meaning import ask_the_same, meaning_of
 from tests.fakes import HashEmbedder
@@ -81,3 +81,24 @@ def test_pairs_are_judged_by_cosine_and_rules() -> None:
     (judged,) = judge([Pair("plain", 0, "Who won?", "who won")], lambda text: embedder.embed([text])[0])
     assert judged.same
     assert 0.5 < judged.cosine < 1.0
+
+
+def test_handmade_pairs_are_of_many_kinds_that_stand_in_one_part_only() -> None:
+    pairs = handmade_pairs()
+    parts = {tuple(pair.kind.split(maxsplit=2)) for pair in pairs}
+    assert {part for part, _, _ in parts} == {"dev", "test", "late"}
+    different = [kind for part, label, kind in parts if label == "different"]
+    assert len(different) == len(set(different)) >= 20
+    assert sum(" different " in pair.kind for pair in pairs) >= 200
+    assert all(pair.one != pair.other for pair in pairs)
+
+
+def test_handmade_pairs_are_summed_by_part() -> None:
+    assert [row.pair.kind for row in by_part([row("dev same order", 0, 0.9, True)])] == ["dev same"]
+
+
+def test_rules_take_few_handmade_pairs_for_the_same_that_are_not() -> None:
+    pairs = [pair for pair in handmade_pairs() if " different " in pair.kind]
+    false = [pair for pair in pairs if ask_the_same(meaning_of(pair.one), meaning_of(pair.other))]
+    assert [pair for pair in false if pair.kind.startswith("dev")] == []
+    assert len(false) <= 0.02 * len(pairs)

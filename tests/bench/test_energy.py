@@ -13,7 +13,7 @@ from bench.attribution import Kind, Turn, charged
 from bench.conservation import Conservation, Load, Window, covered, serve, thread_times
 from bench.energy import Measured, bars_of, main, parts_of
 from bench.metering import Import, foreign
-from rag.types import Energy, Figure
+from rag.cost import Energy, Figure
 from tests.corpus import QUESTIONS, ingest_into, open_library, write_documents
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="clocks of single threads are read on Linux only")

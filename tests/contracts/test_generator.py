@@ -8,7 +8,7 @@ from rag.generate import Generator, open_generator
 from rag.generate.cascade import Cascade
 from rag.generate.written import WrittenGenerator
 from rag.settings import AnswerSettings, Settings
-from rag.types import Candidate, Chunk, Source
+from rag.types import Candidate, Chunk, Source, Task
 from tests.fakes import EchoGenerator, ScriptedModel
 
 DOCUMENTS = {
@@ -59,21 +59,21 @@ def test_name_is_a_stable_word(generator: Generator) -> None:
 
 
 def test_without_candidates_it_abstains_and_says_why(generator: Generator) -> None:
-    draft = generator.generate("When was the Eiffel Tower finished?", [], 0.0)
+    draft = generator.generate(Task("When was the Eiffel Tower finished?", [], 0.0))
     assert (draft.abstained, draft.citations, draft.confidence) == (True, (), 0.0)
     assert draft.text
     assert draft.reason
 
 
 def test_without_confidence_it_abstains_and_says_why(generator: Generator) -> None:
-    draft = generator.generate("When was the Eiffel Tower finished?", candidates("towers"), 0.01)
+    draft = generator.generate(Task("When was the Eiffel Tower finished?", candidates("towers"), 0.01))
     assert (draft.abstained, draft.citations, draft.confidence) == (True, (), 0.01)
     assert draft.text
     assert "0.01" in draft.reason
 
 
 def test_with_evidence_it_answers_with_citations(generator: Generator) -> None:
-    draft = generator.generate("When was the Eiffel Tower finished?", candidates("towers", "plain"), 0.9)
+    draft = generator.generate(Task("When was the Eiffel Tower finished?", candidates("towers", "plain"), 0.9))
     assert (draft.abstained, draft.reason, draft.confidence) == (False, "", 0.9)
     assert "1889" in draft.text
     assert [citation.doc_id for citation in draft.citations][:1] == ["towers"]
@@ -82,7 +82,7 @@ def test_with_evidence_it_answers_with_citations(generator: Generator) -> None:
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
 @pytest.mark.parametrize("prefix", [0, 7])
 def test_every_citation_quotes_its_document_exactly(generator: Generator, question: str, prefix: int) -> None:
-    for citation in generator.generate(question, candidates("towers", "odd", "plain", prefix=prefix), 1.0).citations:
+    for citation in generator.generate(Task(question, candidates("towers", "odd", "plain", prefix=prefix), 1.0)).citations:
         assert DOCUMENTS[citation.doc_id][citation.source.start_char : citation.source.end_char] == citation.quote != ""
 
 
@@ -90,14 +90,14 @@ def test_every_citation_quotes_its_document_exactly(generator: Generator, questi
 def test_span_of_the_answer_holds_the_quote_but_for_white_space(generator: Generator, question: str) -> None:
     if generator.name not in ("extractive", "echo"):
         pytest.skip("a language model says it in its own words")
-    draft = generator.generate(question, candidates("odd", "towers"), 1.0)
+    draft = generator.generate(Task(question, candidates("odd", "towers"), 1.0))
     for citation in draft.citations:
         assert draft.text[citation.start : citation.end].split() == citation.quote.split()
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
 def test_citations_are_in_the_order_of_the_text_and_numbered_from_one(generator: Generator, question: str) -> None:
-    draft = generator.generate(question, candidates("odd", "towers"), 1.0)
+    draft = generator.generate(Task(question, candidates("odd", "towers"), 1.0))
     places = [(citation.start, citation.end) for citation in draft.citations]
     assert places == sorted(places)
     assert sorted({citation.index for citation in draft.citations}) == list(range(1, len({c.index for c in draft.citations}) + 1))
@@ -106,16 +106,21 @@ def test_citations_are_in_the_order_of_the_text_and_numbered_from_one(generator:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
 def test_an_abstention_cites_nothing_and_an_answer_something(generator: Generator, question: str) -> None:
-    draft = generator.generate(question, candidates("odd", "towers"), 1.0)
+    draft = generator.generate(Task(question, candidates("odd", "towers"), 1.0))
     assert draft.abstained is not bool(draft.citations)
     assert draft.abstained is bool(draft.reason)
 
 
 def test_same_evidence_gives_the_same_draft(generator: Generator) -> None:
     evidence = candidates("odd", "towers", "plain")
-    assert generator.generate("Who built the tower?", evidence, 0.8) == generator.generate("Who built the tower?", evidence, 0.8)
+    assert generator.generate(Task("Who built the tower?", evidence, 0.8)) == generator.generate(
+        Task("Who built the tower?", evidence, 0.8)
+    )
 
 
-def test_closing_twice_is_fine(generator: Generator) -> None:
+def test_closing_twice_is_fine_and_the_next_question_is_answered(generator: Generator) -> None:
+    task = Task("When was the Eiffel Tower finished?", candidates("towers", "plain"), 0.9)
+    before = generator.generate(task)
     generator.close()
     generator.close()
+    assert generator.generate(task) == before

@@ -15,7 +15,7 @@ from rag.generate.chat_http import ChatHttp
 from rag.generate.gguf import Gguf
 from rag.generate.model import LanguageModel, Limits, Message, Prompt
 from rag.models.gguf import find_gguf
-from tests.chat_server import running_llama
+from tests.llama_server import running_llama
 
 
 def opened(gguf: Path, threads: int) -> AbstractContextManager[LanguageModel]:
@@ -145,10 +145,11 @@ def test_cpu_time_is_that_of_the_caller_and_of_the_lane(model: LanguageModel) ->
     assert _told_ns(model) - told == pytest.approx(time.process_time_ns() - process, rel=0.1)
 
 
-def test_a_second_close_is_fine(model: LanguageModel) -> None:
+def test_a_second_close_is_fine_and_the_next_question_is_answered(model: LanguageModel) -> None:
     model.complete(FRANCE, PATIENT)
     model.close()
     model.close()
+    assert model.complete(FRANCE, PATIENT).text.strip() == "Paris."
 
 
 def _told_ns(model: LanguageModel) -> int:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from eval.cost import cost
+from rag.cost import Measurement, TokenCounts
 from rag.errors import InputError
 from rag.meter import Meter
 from rag.power import Power, Price
 from rag.power.figure import Band
 from rag.power.grid import intensity
 from rag.settings import EnergySettings
-from rag.types import Measurement, TokenCounts
 
 PRICE = Price(Band(3.0, 2.0, 6.0), Band(0.5, 0.3, 1.0), "apportioned", "counters", "cpu_package+dram")
 

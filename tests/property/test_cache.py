@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rag.cache import AnswerCache, Key
 from rag.cache.entry import answer_from, payload_of
-from rag.types import Answer, Citation, Measurement, Source, Step, TokenCounts
+from rag.cost import Measurement, TokenCounts
+from rag.types import Answer, Citation, Source, Step
 from tests.fakes import HashEmbedder
 
 EMPTY = Measurement(0.0, 0.0, None, TokenCounts(), (), "hit", 0)

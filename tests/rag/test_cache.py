@@ -13,9 +13,10 @@ import pytest
 from rag.cache import AnswerCache, Hit, Key, Lookup
 from rag.cache.answers import DAMAGED_NAME, FILE_NAME, TTL_S
 from rag.cache.entry import answer_from, canonical, payload_of
+from rag.cost import Energy, Figure, Measurement, TokenCounts
 from rag.errors import SnapshotError
 from rag.store.catalog import Catalog
-from rag.types import Answer, Citation, Document, Energy, Figure, Measurement, Source, TokenCounts, Vector
+from rag.types import Answer, Citation, Document, Source, Vector
 from tests.fakes import HashEmbedder
 
 KEY = Key("docs", "hash-64", "t1", "extractive", "hybrid", {}, "", "k=10")
@@ -94,6 +95,10 @@ def test_word_forms_make_another_question(cache: AnswerCache) -> None:
 
 def test_accents_are_the_same_however_they_are_encoded() -> None:
     assert canonical("Cafe\u0301") == canonical("CAF\u00c9") != canonical("cafe")
+
+
+def test_capitals_that_make_another_word_count() -> None:
+    assert canonical("Who leads IT?") != canonical("Who leads it?") == canonical("WHO LEADS IT?")
 
 
 @pytest.mark.parametrize(

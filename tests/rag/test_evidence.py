@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rag.evidence import cite, confidence, score_sentences
+from rag.evidence import behind_mark, cite, confidence, score_sentences
 from rag.types import Candidate, Chunk, Source
 
 
@@ -136,6 +136,11 @@ def test_citation_quotes_the_span_and_says_where_it_lies() -> None:
 
 def test_citation_of_a_source_without_lines_has_none() -> None:
     assert cite(candidate("Only.", line=None), 1, 0, 5, at=0, length=5).source.line is None
+
+
+@pytest.mark.parametrize(("text", "expected"), [("- It", 2), ("12. It", 4), ("1.", 2), ("## It", 3), ("It", 0), ("1.5 m", 0)])
+def test_sentence_begins_behind_the_mark_of_a_list_item_or_heading(text: str, expected: int) -> None:
+    assert behind_mark(text, 0, len(text)) == expected
 
 
 def test_heading_is_no_sentence_even_with_its_mark() -> None:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.clocks import Lane, process_clock, thread_clock
+from rag.cost import Figure, StageCost, TokenCounts
 from rag.ledger import Entry, Ledger
 from rag.meter import Clock, Meter
 from rag.power import open_power
 from rag.settings import EnergySettings
-from rag.types import Figure, StageCost, TokenCounts
 
 
 def burn(cpu_s: float = 0.02) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pytest
 
+from rag.cost import Figure, Measurement, TokenCounts
 from rag.ledger import Account
 from rag.meter import Meter
 from rag.power import Power, Price
@@ -12,7 +13,6 @@ from rag.power.figure import Band
 from rag.power.grid import intensity
 from rag.settings import EnergySettings
 from rag.telemetry import Sample, request_samples, span_attributes, unattributed_joules
-from rag.types import Figure, Measurement, TokenCounts
 
 PRICE = Price(Band(3.0, 2.0, 6.0), Band(0.5, 0.3, 1.0), "modelled", "a table", "cpu_package")
 

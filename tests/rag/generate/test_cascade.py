@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rag.errors import ModelError
-from rag.evidence import Sentence
 from rag.generate.cascade import Cascade, QuestionKind, choose, question_kind
 from rag.generate.extractive import ExtractiveGenerator
 from rag.generate.written import WrittenGenerator
-from rag.index.lexical import analyse
 from rag.settings import AnswerSettings
-from rag.types import Budget, Candidate, Chunk, Draft, Source
+from rag.types import Budget, Candidate, Chunk, Citation, Draft, Source, Task
 from tests.fakes import ScriptedModel
 
 TEXT = "The pump starts at 5 bar because a valve opens then. Old pumps leak at 3 bar. New pumps do not leak."
@@ -34,7 +32,7 @@ def answered(
 ) -> Draft:
     first, larger = ([written(model) for model in models] + [None, None])[:2]
     cascade = Cascade(ExtractiveGenerator(AnswerSettings()), first, larger, always=always)
-    return cascade.generate(question, evidence(), confidence, None, budget or Budget())
+    return cascade.generate(Task(question, evidence(), confidence, budget=budget or Budget()))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def test_fact_is_extracted_and_no_model_is_asked() -> None:
     assert not model.asked
     (step,) = draft.steps
     assert (step.generator, step.outcome) == ("extractive", "answered")
-    assert "question for a fact" in step.reason
+    assert "likely has the fact" in step.reason
 
 
 def test_why_is_for_the_model_and_both_steps_are_told() -> None:
@@ -157,25 +155,32 @@ def test_unverified_answer_of_a_model_asked_for_by_name_is_its_abstention() -> N
     assert (draft.abstained, draft.generator) == (True, "scripted")
 
 
-def sentence(words: str, coverage: float) -> Sentence:
-    return Sentence(0, 0, 0, len(words), words, frozenset(analyse(words)), coverage, coverage)
+def extract(quote: str, confidence: float = 0.9) -> Draft:
+    source = Source("pumps.txt", "Pumps", (), None, 1, 0, len(quote), None, {})
+    cited = Citation(1, 0, len(quote), quote, "pumps", "pumps#1", source)
+    return Draft(quote, False, (cited,), confidence, generator="extractive")
 
 
-@pytest.mark.parametrize(
-    ("covered", "others", "escalates"),
-    [
-        (0.4, ("copper", "silver"), True),  # together they cover the whole question
-        (0.4, ("iron", "lead"), False),  # together they do not
-        (0.6, ("copper", "silver"), False),  # one is enough
-    ],
-)
-def test_fact_is_for_the_model_only_where_its_evidence_is_spread_out(
-    covered: float, others: tuple[str, str], escalates: bool
-) -> None:
-    found = [sentence("gold", covered), *(sentence(word, 0.3) for word in others)]
-    choice = choose("gold, copper and silver", found)
-    assert choice.escalate is escalates
-    assert ("spread out" in choice.reason) is escalates
+def test_fact_is_for_the_model_where_extraction_likely_misses_it() -> None:
+    choice = choose("Who designed the turbine of the northern station?", extract("The station has a roof."))
+    assert choice.escalate
+    assert "likely misses the fact" in choice.reason
+    assert "no new name" in choice.reason
+
+
+def test_fact_that_the_sentences_cover_is_not_for_the_model() -> None:
+    choice = choose(
+        "Who designed the turbine of the northern station?",
+        extract("The turbine of the northern station was designed by Ida Holm."),
+    )
+    assert not choice.escalate
+    assert "1.00 of the question's words" in choice.reason
+
+
+def test_fact_that_extraction_likely_misses_goes_to_the_model() -> None:
+    draft = answered("Who sold leaking compressors, boilers, engines and turbines?", ScriptedModel("Old pumps leak at 3 bar [1]."))
+    assert [step.generator for step in draft.steps] == ["extractive", "scripted"]
+    assert "likely misses the fact" in draft.steps[1].reason
 
 
 def test_name_tells_all_models() -> None:

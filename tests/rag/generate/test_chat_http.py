@@ -15,7 +15,8 @@ from rag.errors import ConfigError, ModelError
 from rag.generate.chat_http import ChatHttp
 from rag.generate.model import Completion, Limits, Message, Prompt
 from rag.settings import LanguageModelSettings
-from tests.chat_server import API_KEY, ChatServer, Exchange, Handler, running_llama, running_server
+from tests.chat_server import API_KEY, ChatServer, Exchange, Handler, running_server
+from tests.llama_server import running_llama
 
 CHAT = Prompt("t@1", messages=(Message("system", "Be short."), Message("user", "What is the answer?")))
 PLAIN = Prompt("t@1", text="The answer is", stop=("\n",))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import socket
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,7 @@ from rag.models.gguf import GgufModel, find_gguf
 from rag.settings import AnswerSettings, LanguageModelSettings, Settings
 from tests.rag.models.test_gguf_header import gguf
 
-HAS_EXTRA = importlib.util.find_spec("xllamacpp") is not None
-needs_extra = pytest.mark.skipif(not HAS_EXTRA, reason="the extra [local] is not installed")
+needs_runtime = pytest.mark.usefixtures("llama_runtime")
 LIMITS = Limits(max_tokens=32, timeout_s=300.0)
 FRANCE = Prompt("test", text="The capital of France is", stop=("\n",))
 # Continued for ever by a small model.
@@ -114,7 +113,34 @@ def test_missing_extra_is_named(small: GgufModel) -> None:
     assert "ragwatt[local]" in done.stdout
 
 
-@needs_extra
+# A runtime that asks the loader of the system for an OpenMP that is not there, as xllamacpp does on a slim Debian.
+WITHOUT_OPENMP = """
+import ctypes
+try:
+    ctypes.CDLL("libgomp.so.0-missing")
+except OSError as error:
+    raise ImportError(str(error)) from error
+"""
+
+
+def test_missing_system_library_is_named_with_its_package(small: GgufModel) -> None:
+    (small.path.parent / "xllamacpp.py").write_text(WITHOUT_OPENMP)
+    done = run(ANSWER, small.path, PYTHONPATH=str(small.path.parent))
+    assert done.stdout.startswith(
+        "ModelError runtime_unloadable llama.cpp is installed, but cannot be loaded (libgomp.so.0-missing: "
+    )
+    assert done.stdout.endswith("; install the system package libgomp1 (on Debian and Ubuntu; libgomp elsewhere)\n")
+
+
+def test_runtime_that_is_broken_otherwise_is_to_be_installed_again(small: GgufModel) -> None:
+    (small.path.parent / f"xllamacpp{EXTENSION_SUFFIXES[-1]}").write_bytes(b"")
+    done = run(ANSWER, small.path, PYTHONPATH=str(small.path.parent))
+    assert done.stdout.startswith("ModelError runtime_unloadable ")
+    assert "ragwatt[local]" in done.stdout
+    assert "libgomp1" not in done.stdout
+
+
+@needs_runtime
 def test_file_that_was_removed_since_it_was_found_is_refused(small: GgufModel) -> None:
     small.path.unlink()
     assert refusal(small).code == "model_damaged"
@@ -127,12 +153,12 @@ def test_file_that_was_cut_off_since_it_was_found_is_refused(gguf_path: Path, tm
     assert refusal(replace(find_gguf(str(gguf_path), tmp_path), path=path)).code == "model_damaged"
 
 
-@needs_extra
+@needs_runtime
 def test_model_larger_than_memory_is_refused_before_it_is_loaded(small: GgufModel) -> None:
     assert refusal(replace(small, size_bytes=1 << 42)).code == "model_too_large"
 
 
-@needs_extra
+@needs_runtime
 def test_window_counts_as_memory(small: GgufModel) -> None:
     assert refusal(small, window=10**12).code == "model_too_large"
 

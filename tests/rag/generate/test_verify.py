@@ -301,3 +301,27 @@ def test_written_numbers_and_negated_phrases_are_checked(text: str, question: st
     candidate = Candidate(Chunk("lease#1", "lease", TERMS, 40, source), 0.9, 5.0, 0.9)
     (verdict,) = verify(parse(text, 1), [candidate], question)
     assert verdict.fault == fault
+
+
+@pytest.mark.parametrize(
+    ("claim", "said", "fault"),
+    [
+        ("The road to the lake is 10 miles long.", "The road to the lake is 10 km long.", "unit"),
+        ("The road to the lake is ten miles long.", "The road to the lake is ten kilometres long.", "unit"),
+        ("The road to the lake is 10 kilometres long.", "The road to the lake is 10 km long.", None),
+        ("The dose of the drug is 5 mg.", "The dose of the drug is 5 %.", "unit"),
+        ("The dose of the drug is 5 mg.", "The dose of the drug is 5.", None),
+        ("The dose of the drug is 5.", "The dose of the drug is 5 mg.", None),
+        ("The rent of the flat is $80.", "The rent of the flat is €80.", "unit"),
+        ("The rent of the flat is 80 euros.", "The rent of the flat is €80.", None),
+        ("The city spent 2 million dollars on it.", "The city spent 2 million euros on it.", "unit"),
+        ("The city spent 2 million dollars on it.", "The city spent $2 million on it.", None),
+        ("Water in the tank freezes at 5 degrees.", "Water in the tank freezes at -5 degrees.", "unit"),
+        ("Water in the tank freezes at -5 degrees.", "Water in the tank freezes at 5 degrees.", "unit"),
+        ("Water in the tank freezes at -5 degrees.", "Water in the tank freezes at minus five degrees Celsius.", None),
+        ("at 5 degrees", "Water in the tank freezes at -5 degrees.", "unit"),
+        ("It takes 3 to 5 hours and costs 5 euros.", "It takes 3-5 hours and costs 5 euros.", None),
+    ],
+)
+def test_unit_and_sign_of_a_number_are_compared(claim: str, said: str, fault: Fault | None) -> None:
+    assert check(claim, passage(said)).fault == fault

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from rag.cost import Figure
 from rag.errors import ModelError
 from rag.generate import ABSTENTION
 from rag.generate.written import WrittenGenerator
@@ -15,7 +16,7 @@ from rag.power import Power, Price
 from rag.power.figure import Band
 from rag.power.grid import world
 from rag.settings import AnswerSettings, EnergySettings
-from rag.types import Budget, Candidate, Chunk, Draft, Figure, Source
+from rag.types import Budget, Candidate, Chunk, Draft, Source, Task
 from tests.fakes import ScriptedModel
 
 PUMPS = "The pump starts at 5 bar. Old pumps leak at 3 bar. The valve must be closed first."
@@ -44,7 +45,7 @@ def asked(
     template: str = "chat",
 ) -> Draft:
     generator = WrittenGenerator(model, replace(settings or AnswerSettings(), template=template), 5.0)
-    return generator.generate(question, evidence(), confidence, meter, budget or Budget())
+    return generator.generate(Task(question, evidence(), confidence, budget=budget or Budget()), meter)
 
 
 def shown(model: ScriptedModel) -> str:
@@ -254,6 +255,6 @@ def test_same_evidence_in_another_order_of_documents_keeps_quotes_exact() -> Non
     texts: Sequence[str] = ("The pump starts at 5 bar [2].", "Its rent is 80 euros a month [1].")
     model = ScriptedModel(" ".join(texts))
     generator = WrittenGenerator(model, AnswerSettings(evidence="passages"), 5.0)
-    draft = generator.generate("rent of the garage and pressure of the pump", evidence("garage", "pumps"), 0.9)
+    draft = generator.generate(Task("rent of the garage and pressure of the pump", evidence("garage", "pumps"), 0.9))
     for citation in draft.citations:
         assert DOCUMENTS[citation.doc_id][citation.source.start_char : citation.source.end_char] == citation.quote

@@ -11,7 +11,7 @@ import pytest
 from rank_bm25 import BM25Okapi
 
 from eval.datasets import Dataset, load_beir
-from eval.retrieval import ndcg_at_k
+from eval.retrieval import evaluate
 from rag.index.lexical import LexicalEntry, LexicalIndex, analyse, build_lexical
 
 N_QUERIES = 100
@@ -56,11 +56,9 @@ def rankings(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Rankin
 
 def mean_ndcg(rankings: Rankings, found: list[list[int]]) -> float:
     queries = rankings.dataset.queries[:N_QUERIES]
-    scores = []
-    for query, rows in zip(queries, found, strict=True):
-        ranking = [rankings.dataset.corpus[row].doc_id for row in rows]
-        scores.append(ndcg_at_k(ranking, rankings.dataset.qrels[query.query_id]))
-    return sum(scores) / len(scores)
+    corpus, qrels = rankings.dataset.corpus, rankings.dataset.qrels
+    ranked = {query.query_id: [corpus[row].doc_id for row in rows] for query, rows in zip(queries, found, strict=True)}
+    return evaluate(ranked, {query.query_id: qrels[query.query_id] for query in queries}).ndcg
 
 
 def test_first_ten_are_nearly_those_of_the_oracle(rankings: Rankings) -> None:

@@ -140,6 +140,15 @@ def test_verify_of_a_language_model_passes(settings: Settings, language_file: Pa
     assert capsys.readouterr().out == "small  as added\n"
 
 
+def test_verify_of_an_unknown_name_lists_models_of_both_kinds(
+    settings: Settings, language_file: Path, capsys: CaptureFixture
+) -> None:
+    assert main(["add", str(language_file), "--name", "small"], settings) == 0
+    assert main(["verify", "nope"], settings) == 1
+    said = capsys.readouterr().out
+    assert f"there are: {SHIPPED_NAME}; add one with: rag models add; language models: small" in said
+
+
 def test_verify_of_a_name_of_both_kinds_checks_both(
     settings: Settings, damaged: Path, language_file: Path, capsys: CaptureFixture
 ) -> None:

@@ -68,6 +68,8 @@ def test_file_that_is_written_in_place_later_does_not_change_the_model(source: P
     with source.open("r+b") as file:
         file.write(b"broken")
     verify_gguf(model)
+    assert source.read_bytes().startswith(b"broken")
+    assert model.path.read_bytes() == gguf()
 
 
 def test_taken_name_is_refused_unless_replaced(source: Path, models_dir: Path) -> None:

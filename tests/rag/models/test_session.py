@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,3 +66,9 @@ def test_graph_takes_padded_texts_together(texts: Sequence[list[int]]) -> None:
     alone = np.array([session(1).run(ids) for ids in texts[:2]])
     # Near, not equal: one activation scale covers both.
     assert ((together * alone).sum(axis=1) > 0.95).all()
+
+
+def test_a_session_writes_no_device_id_into_the_home_folder(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from rag.models.session import open_graph; open_graph(Path({str(FOLDER / GRAPH_NAME)!r}))"
+    subprocess.run([sys.executable, "-P", "-c", code], env={"HOME": str(tmp_path)}, check=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []

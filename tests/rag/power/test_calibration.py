@@ -178,7 +178,7 @@ def test_readings_without_a_busy_one_are_refused() -> None:
 
 
 def test_one_load_twice_is_refused() -> None:
-    refusal((0, 100), (0, 101))
+    assert "the highest load is 0 busy threads" in refusal((0, 100), (0, 101))
 
 
 def test_power_that_falls_with_load_is_refused() -> None:
@@ -186,7 +186,7 @@ def test_power_that_falls_with_load_is_refused() -> None:
 
 
 def test_power_that_does_not_rise_is_refused() -> None:
-    refusal((0, 100), (8, 100))
+    assert "100 W at rest and 0 W for a busy thread" in refusal((0, 100), (8, 100))
 
 
 def test_line_below_zero_at_rest_is_refused() -> None:
@@ -205,7 +205,7 @@ def test_more_busy_threads_than_the_machine_has_are_refused() -> None:
     "pair", [(8, 0), (8, -1), (8, 100_000), (8, math.nan), (8, math.inf), (math.nan, 90), (math.inf, 90), (-1, 90)]
 )
 def test_impossible_reading_is_refused(pair: tuple[float, float]) -> None:
-    refusal((0, 100), (8, 200), pair)
+    assert f"{Reading(*pair)}; allowed: 0 or more busy threads, watts above 0" in refusal((0, 100), (8, 200), pair)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rag.cost import Figure
 from rag.errors import InputError
 from rag.power.defer import Deferral, Deferred, add_defer_options, parse_deferral, saved_carbon, wait
-from rag.types import Figure
 from rag.usage import Parser
 
 HOUR = 3600.0

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag.cost import Figure, Method
 from rag.power.figure import METHODS, Band, product, rounded, said, total, weakest
-from rag.types import Figure, Method
 
 
 def figure(value: float, lo: float, hi: float, method: Method = "modelled") -> Figure:

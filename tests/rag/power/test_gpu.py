@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag.cost import Figure
 from rag.errors import InputError, MissingExtraError, PowerError
 from rag.power.figure import Band
 from rag.power.gpu import MIN_WINDOW_S, GpuCounters, GpuReading, open_gpus
-from rag.types import Figure
 
 DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, NOT_SUPPORTED, NO_PERMISSION, LOST, VERSION_MISMATCH = 9, 12, 3, 4, 15, 18
 
@@ -267,6 +267,8 @@ def test_closing_after_the_driver_has_gone_is_quiet() -> None:
     gpus = opened(nvml)
     nvml.broken["nvmlShutdown"] = 1
     gpus.close()
+    with pytest.raises(PowerError, match="closed"):
+        gpus.read()
 
 
 def test_closed_counters_cannot_be_read() -> None:

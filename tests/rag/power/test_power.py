@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rag.cost import Energy, Figure
 from rag.meter import Meter
 from rag.power import Power, Price, Told, Work, open_power
 from rag.power.calibration import Calibration, Reading, fit, save
@@ -22,7 +23,6 @@ from rag.power.grid import intensity, world
 from rag.power.rapl import Rapl
 from rag.power.window import BusyTimes, CounterWindows
 from rag.settings import EnergySettings
-from rag.types import Energy, Figure
 from tests.powercap import Powercap
 
 PRICE = Price(Band(3.0, 2.0, 6.0), Band(0.5, 0.3, 1.0), "modelled", "a table", "server_wall", year=2026)

@@ -503,16 +503,20 @@ def test_the_thread_outlives_a_fault(machine: Machine) -> None:
     until(lambda: not windows._samples)
     machine.tree.restore("intel-rapl:0")
     machine.tree.advance(1.0)
-    until(lambda: bool(windows._samples))
+    until(lambda: bool(windows._samples) or not own_threads(windows))
+    assert windows._samples
+    assert own_threads(windows)
     windows.close()
 
 
 def test_the_thread_ends_with_the_last_holder_of_the_windows(machine: Machine) -> None:
     windows = with_thread(machine)
     (thread,) = own_threads(windows)
+    until(lambda: len(machine.rapl.readings) >= 5)  # it has held the windows
     del windows
     gc.collect()
-    thread.join()
+    thread.join(60.0)  # it ends within a millisecond, or never
+    assert not thread.is_alive()
 
 
 def test_closed_windows_read_for_themselves(machine: Machine) -> None:

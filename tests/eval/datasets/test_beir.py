@@ -32,7 +32,15 @@ def test_corpus_is_read_in_order_with_missing_titles_empty(tmp_path: Path) -> No
 
 def test_only_judged_queries_are_kept_in_the_order_of_their_file(tmp_path: Path) -> None:
     dataset = load_beir(write(tmp_path))
-    assert dataset.queries == (EvalQuery("q1", "which?", ("first", "1st")), EvalQuery("q3", "who?", ()))
+    assert dataset.queries == (
+        EvalQuery("q1", "which?", ("first", "1st"), group="d1", slice="which", answerable=True),
+        EvalQuery("q3", "who?", (), group="q3", slice="who", answerable=None),
+    )
+
+
+def test_query_belongs_to_the_group_of_its_first_relevant_document(tmp_path: Path) -> None:
+    dataset = load_beir(write(tmp_path, qrels=QRELS.replace("q1\td1\t2", "q1\td1\t0")))
+    assert [query.group for query in dataset.queries] == ["d2", "q3"]
 
 
 def test_judgements_keep_their_grades(tmp_path: Path) -> None:
@@ -81,10 +89,11 @@ def test_truncated_compressed_corpus_is_refused(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", r"corpus\.jsonl, line 3 is not valid JSON"),
+        ("[" * 100_000, "line 3 is not valid JSON"),
         ("[1]", "line 3 is list; expected a JSON object"),
         ('{"_id": 7, "text": "x"}', "line 3: '_id' is 7; expected a string"),
         ('{"_id": "d3"}', "line 3: 'text' is None; expected a string"),
-        ('{"_id": "d1", "text": "x"}', "has _id 'd1' twice"),
+        ('{"_id": "d1", "text": "x"}', "line 3 has _id 'd1' for the second time"),
     ],
 )
 def test_malformed_corpus_line_is_refused_with_its_number(tmp_path: Path, line: str, message: str) -> None:
