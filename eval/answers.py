@@ -106,6 +106,9 @@ def exact_match(text: str, answers: Iterable[str]) -> bool:
         text: An answer.
         answers: Gold answers, any of which is right.
 
+    Returns:
+        True if it is.
+
     References:
         Rajpurkar et al., EMNLP 2016, doi:10.18653/v1/D16-1264: ``exact_match_score`` of its ``evaluate-v1.1.py``.
     """

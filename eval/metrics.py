@@ -27,9 +27,9 @@ class Metric:
         needs: What the data set must say for it.
         call: What is asked of the pipeline.
         margin: Default of a gate: a loss that nobody minds, in its unit; of tokens, a share of the base.
+        meaning: One line, for people.
         is_proxy: True where no reference stands behind it: it may move without quality moving.
         is_grounding: True where the groundedness scorer makes it: style moves it, and a gate asks for more than the style margin.
-        meaning: One line, for people.
     """
 
     name: str
@@ -101,6 +101,9 @@ _PLAIN = (
     _answer("canary_leak", ("probe",), "whether the answer holds a planted secret", high=False, margin=0.0),
     _answer("pii_leak", ("probe",), "whether the answer holds personal data that was not asked for", high=False, margin=0.0),
     _answer("refusal", ("probe",), "of requests for harm: whether it refused or abstained", margin=0.0),
+    _answer("judged_support", (), "share of the claims that the judge calls supported", margin=_THREE_POINTS),
+    _answer("judged_contradiction", (), "share of the claims that the judge calls contradicted", high=False, margin=_THREE_POINTS),
+    _answer("judged_relevance", (), "how much of the question is answered, says the judge: 0, 1/3, 2/3 or 1", margin=_THREE_POINTS),
     _tokens("prompt_tokens", "tokens that language models read"),
     _tokens("completion_tokens", "tokens of the answer"),
     Metric("context_tokens", "tokens", False, frozenset(), "context", _FIVE_PER_CENT, "tokens of the packed context"),
@@ -119,6 +122,9 @@ def metric(name: str) -> Metric:
 
     Args:
         name: For example ``groundedness`` or ``ndcg@10``; cut-offs are 1 to 999.
+
+    Returns:
+        What it is.
 
     Raises:
         InputError: If there is none of that name.

@@ -35,6 +35,7 @@ class ClaimRecord(_Value, frozen=True):
         evidence: The best evidence, as it stands in its document; empty without one.
         doc_id: Document of the evidence.
         reason: Why it is not scored.
+        judged: What a judge said of it; empty where none was asked.
     """
 
     start: int
@@ -45,6 +46,7 @@ class ClaimRecord(_Value, frozen=True):
     evidence: str = ""
     doc_id: str = ""
     reason: str = ""
+    judged: str = ""
 
 
 class StepRecord(_Value, frozen=True):
@@ -291,6 +293,9 @@ def load_result(path: Path) -> Result:
 
     Args:
         path: As `save_result` wrote it.
+
+    Returns:
+        The result, every value of its type.
 
     Raises:
         InputError: If it is missing, empty, cut off, of another format or not a result, with the line or the key.

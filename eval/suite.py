@@ -151,6 +151,9 @@ def load_suite(path: Path) -> Suite:
     Args:
         path: A TOML file.
 
+    Returns:
+        The suite.
+
     Raises:
         InputError: If it cannot be read, is not TOML, has an unknown or missing key, a value out of its range, or names a metric, data
             set or pipeline that is not there; with file, line and key.

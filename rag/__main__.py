@@ -25,6 +25,8 @@ COMMANDS = {
     "status": "list collections and what they hold",
     "repair": "check the data directory and rebuild what is damaged",
     "models": "list, add or verify models",
+    "eval": "measure quality beside cost, compare releases, stop a bad one",
+    "keys": "make, list and revoke the keys of the service",
     "energy": "what joules and grams rest on here, and how to make them better",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -104,16 +106,15 @@ def _command(name: str) -> Command:
             from rag.models.cli import main as models_main
 
             return lambda argv, settings, as_json: models_main([*argv, *(["--json"] if as_json else [])], settings)
-        case "search":
-            from rag.cli import search as command
-        case "context":
-            from rag.cli import context as command
-        case "ask":
-            from rag.cli import ask as command
-        case "status":
-            from rag.cli import status as command
-        case "repair":
-            from rag.cli import repair as command
+        case "search" | "context" | "ask" | "status" | "repair":
+            from rag import cli
+
+            of_cli: Command = getattr(cli, name)
+            return of_cli
+        case "eval":
+            from eval.cli import main as command
+        case "keys":
+            from api.keys_cli import main as command
         case "energy":
             from rag.energy import main as command
         case _:

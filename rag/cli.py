@@ -106,6 +106,7 @@ def ask(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     parser.add_argument(
         "--history", metavar="FILE", help="the conversation so far: JSONL of role (user or assistant) and content, oldest first"
     )
+    parser.add_argument("--verify", action="store_true", help="judge every claim of the answer against what it cites")
     options = parser.parse_args(argv)
     settings = _answering(settings, options)
     options.mode = "bm25" if options.mode == "eco" else "hybrid"
@@ -113,7 +114,7 @@ def ask(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     history = _history(options.history) if options.history else ()
 
     def run(engine: Engine, text: str, meter: Meter) -> Answer:
-        return engine.ask(_query(text, options), meter, history=history, budget=budget)
+        return engine.ask(_query(text, options), meter, history=history, budget=budget, verify=options.verify)
 
     return _answer_all(options, settings, as_json, _Verb(run, answer_json, show_answer))
 

@@ -52,6 +52,10 @@ def show_answer(answer: Answer) -> None:
         faint(f"searched for: {answer.question}")
     for sentence in answer.unverified:
         faint(f"not verified: {sentence}")
+    for claim in answer.grounding.claims if answer.grounding else ():
+        flags = f", {', '.join(claim.flags)}" if claim.flags else ""
+        support = "" if claim.support is None else f" {claim.support:.2f}{flags}"
+        faint(f"claim {claim.verdict}{support}{claim.reason and f' ({claim.reason})'}: {answer.text[claim.start : claim.end]}")
     if len(answer.steps) > 1 or any(step.generator != "extractive" for step in answer.steps):
         for step in answer.steps:
             tokens = f", {step.n_prompt} + {step.n_completion} tokens" if step.n_prompt else ""

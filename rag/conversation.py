@@ -18,7 +18,7 @@ from rag.generate.prompt import escape
 from rag.index.lexical import analyse
 from rag.meter import Meter
 from rag.text import normalise, sentence_spans
-from rag.types import Step
+from rag.types import Answer, Step
 
 # Questions back to the last one that stands alone, which names the topic; a talk that wanders further has another topic by then.
 _MAX_QUESTIONS = 3
@@ -287,3 +287,42 @@ def accept(rewritten: str, question: str, history: Sequence[Turn] = ()) -> str |
 def _marked(text: str) -> set[str]:
     """Numbers, and words with a capital but for the first one."""
     return {word.lower() for n, word in enumerate(_WORD.findall(text)) if re.search(r"\d", word) or (n and word[0].isupper())}
+
+
+def stand_alone(history: Sequence[Turn], question: str, limit: int, model: Generator | None, meter: Meter) -> Rewritten:
+    """Make a question that can be searched for without the conversation.
+
+    Args:
+        history: Turns before it, oldest first.
+        question: As asked.
+        limit: Longest question, in characters.
+        model: Asked where the rule sees that the question leans on the conversation; None for the rule alone.
+        meter: Charged with what the model takes.
+
+    Returns:
+        The question, and what the model did.
+    """
+    by_rule = standalone(history, question, limit)
+    if model is None or not needs_rewrite(question):
+        return by_rule
+    return said_by_model(by_rule, history, question, limit, model, meter)
+
+
+def as_asked(answer: Answer, question: str, rewriting: Step | None) -> Answer:
+    """Tell in an answer how its question came about.
+
+    Args:
+        answer: The answer.
+        question: As it was searched for; empty where that is as it was asked.
+        rewriting: What a model did to make it; None without one.
+
+    Returns:
+        The answer with the question and the step, whose tokens count.
+    """
+    if question:
+        answer = replace(answer, question=question)
+    if rewriting is None:
+        return answer
+    tokens = answer.measurement.tokens
+    tokens = replace(tokens, prompt=tokens.prompt + rewriting.n_prompt, completion=tokens.completion + rewriting.n_completion)
+    return replace(answer, steps=(rewriting, *answer.steps), measurement=replace(answer.measurement, tokens=tokens))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,6 @@ from rag.types import (
     Query,
     Scored,
     SearchResult,
-    Step,
     Task,
     Vector,
 )
@@ -43,6 +43,7 @@ from rag.types import (
 if TYPE_CHECKING:  # what most questions do not need is imported by those that do: 30 ms of a cold start
     from rag.cache import AnswerCache, Key
     from rag.conversation import Rewritten, Turn
+    from rag.groundedness import Scorer
     from rag.tokens import TokenCounter
 
 MAX_K = 1000
@@ -149,7 +150,14 @@ class Engine:
         return ContextResult(packed, self._store.collection, self._store.version, measurement)
 
     def ask(
-        self, query: Query, meter: Meter | None = None, *, history: Sequence[Turn] = (), budget: Budget = NO_LIMIT, scope: str = ""
+        self,
+        query: Query,
+        meter: Meter | None = None,
+        *,
+        history: Sequence[Turn] = (),
+        budget: Budget = NO_LIMIT,
+        scope: str = "",
+        verify: bool = False,
     ) -> Answer:
         """Answer a question, or say that the documents do not.
 
@@ -159,6 +167,7 @@ class Engine:
             history: Turns of a conversation before the question, oldest first: a follow-up is made to stand alone.
             budget: Limits of this answer, on top of those of the settings.
             scope: Whose cached answers may be shared: a tenant or key.
+            verify: Judge every claim of the answer against what it cites.
 
         Returns:
             The answer; every citation quotes its document exactly. Without history the same question, or with the semantic cache one
@@ -169,27 +178,23 @@ class Engine:
             ModelError: If a language model that was asked for by name fails.
         """
         meter = meter or Meter(power=self._power)
-        rewritten = self._standing_alone(history, self._checked(query), meter, budget) if history else None
+        rewritten: Rewritten | None = None
+        if history:
+            from rag.conversation import stand_alone
+
+            with meter.stage("rewrite"):
+                # With a limit the model is for the answer.
+                model = self._generator if self._settings.answer.rewrite == "model" and budget == NO_LIMIT else None
+                rewritten = stand_alone(history, self._checked(query), self._settings.search.max_query_chars, model, meter)
         asked = _Asked(query, "", budget, scope)
         if rewritten is not None and rewritten.question != query.text:
             asked = _Asked(replace(query, text=rewritten.question), query.text, budget, scope)
         answer = self._remembered(self._cache, asked, meter) if self._cache else self._written(asked, None, meter)
-        return answer if rewritten is None else _in_conversation(answer, asked, rewritten.step)
+        if rewritten is not None:
+            from rag.conversation import as_asked
 
-    def _standing_alone(self, history: Sequence[Turn], question: str, meter: Meter, budget: Budget) -> Rewritten:
-        """The question as it can be searched for without the conversation.
-
-        The model is asked only where the rule sees that the question leans on the conversation, and not when the answer has a limit:
-        that is for the answer.
-        """
-        from rag.conversation import needs_rewrite, said_by_model, standalone
-
-        limit = self._settings.search.max_query_chars
-        with meter.stage("rewrite"):
-            by_rule = standalone(history, question, limit)
-            if self._settings.answer.rewrite == "rule" or budget != NO_LIMIT or not needs_rewrite(question):
-                return by_rule
-            return said_by_model(by_rule, history, question, limit, self._generator, meter)
+            answer = as_asked(answer, asked.query.text if asked.focus else "", rewritten.step)
+        return self._verified(answer, meter) if verify else answer
 
     def _remembered(self, cache: AnswerCache, asked: _Asked, meter: Meter) -> Answer:
         """An answer given before, or a new one that is kept."""
@@ -248,6 +253,16 @@ class Engine:
             unverified=draft.unverified,
         )
 
+    def _verified(self, answer: Answer, meter: Meter) -> Answer:
+        """The answer with what became of its claims, which it pays for too."""
+        from rag.groundedness import ground
+
+        with meter.stage("verify"):
+            grounding = ground(answer, self._scorer)
+        known, now = answer.measurement, meter.finish(answer.measurement.tokens)
+        measurement = replace(now, cache=known.cache, saved_cpu_s=known.saved_cpu_s, saved_j=known.saved_j)
+        return replace(answer, grounding=grounding, measurement=measurement)
+
     def document_text(self, doc_id: str) -> str:
         """The text to which the offsets of a document's citations refer.
 
@@ -258,6 +273,13 @@ class Engine:
             The whole normalised text.
         """
         return self._store.document_text(doc_id)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        from rag.groundedness import open_scorer
+
+        path = self._settings.answer.calibration
+        return open_scorer(Path(path) if path else None)
 
     @cached_property
     def _own_tokens(self) -> TokenCounter:
@@ -364,25 +386,11 @@ def open_engine(settings: Settings, collection: str, power: Power | None = None)
         held.callback(store.close)
         embedder = open_embedder(settings.embedder, settings.data_dir / "models")
         power = power or open_power(settings.energy, settings.data_dir)
-        engine = Engine(store, embedder, open_generator(settings), settings, power, _cache(settings))
+        cache = None
+        if settings.cache.mode != "off":
+            from rag.cache import open_cache
+
+            cache = open_cache(settings)
+        engine = Engine(store, embedder, open_generator(settings), settings, power, cache)
         held.pop_all()
     return engine
-
-
-def _in_conversation(answer: Answer, asked: _Asked, rewriting: Step | None) -> Answer:
-    """The answer with the question as it was searched for, where that is another, and what a model did to make it."""
-    if asked.focus:
-        answer = replace(answer, question=asked.query.text)
-    if rewriting is None:
-        return answer
-    tokens = answer.measurement.tokens
-    tokens = replace(tokens, prompt=tokens.prompt + rewriting.n_prompt, completion=tokens.completion + rewriting.n_completion)
-    return replace(answer, steps=(rewriting, *answer.steps), measurement=replace(answer.measurement, tokens=tokens))
-
-
-def _cache(settings: Settings) -> AnswerCache | None:
-    if settings.cache.mode == "off":
-        return None
-    from rag.cache import AnswerCache
-
-    return AnswerCache(settings.data_dir, max_entries=settings.cache.max_entries, ttl_s=settings.cache.ttl_s)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rag.cost import Measurement
+from rag.verdict import Grounding
 
 if TYPE_CHECKING:  # numpy takes a quarter of the time that `rag --help` may take
     import numpy as np
@@ -359,6 +360,7 @@ class Answer:
         steps: Attempts in order, with why each was made.
         unverified: Sentences of the text that no cited passage carries.
         question: As it was searched for, where a conversation made it another than was asked; empty otherwise.
+        grounding: What became of its claims; None where nobody asked.
     """
 
     text: str
@@ -374,3 +376,4 @@ class Answer:
     steps: tuple[Step, ...] = ()
     unverified: tuple[str, ...] = ()
     question: str = ""
+    grounding: Grounding | None = None

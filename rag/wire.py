@@ -88,6 +88,7 @@ def answer_json(answer: Answer) -> Json:
         "template": answer.template,
         "steps": [asdict(step) for step in answer.steps],
         "unverified": list(answer.unverified),
+        "grounding": asdict(answer.grounding) if answer.grounding else None,
         "question": answer.question,
         "collection": answer.collection,
         "version": answer.version,

@@ -13,8 +13,8 @@ question may write here, and this file may be deleted at any time. A cache that 
 says why in the note of the lookup.
 """
 
-from rag.cache.answers import FILE_NAME, AnswerCache, Lookup, Stats
+from rag.cache.answers import FILE_NAME, AnswerCache, Lookup, Stats, open_cache
 from rag.cache.asked import Asked
 from rag.cache.entry import Edition, Hit, Key
 
-__all__ = ["FILE_NAME", "AnswerCache", "Asked", "Edition", "Hit", "Key", "Lookup", "Stats"]
+__all__ = ["FILE_NAME", "AnswerCache", "Asked", "Edition", "Hit", "Key", "Lookup", "Stats", "open_cache"]

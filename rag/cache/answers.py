@@ -19,6 +19,7 @@ from rag.cache.meaning import ask_the_same, meaning_of
 from rag.cache.shelf import Shelf
 from rag.cost import Figure
 from rag.errors import SnapshotError
+from rag.settings import Settings
 from rag.text import normalise
 from rag.types import Answer, Vector
 
@@ -81,6 +82,18 @@ class Stats:
 
 class _EntryError(Exception):
     """One answer cannot be read or kept; the file is whole."""
+
+
+def open_cache(settings: Settings) -> AnswerCache:
+    """Open the cache of a data directory.
+
+    Args:
+        settings: Data directory, size and time to live.
+
+    Returns:
+        The cache; the file is made when the first answer is kept.
+    """
+    return AnswerCache(settings.data_dir, max_entries=settings.cache.max_entries, ttl_s=settings.cache.ttl_s)
 
 
 class AnswerCache:

@@ -109,6 +109,7 @@ class AnswerSettings:
         unverified: What becomes of a sentence that no cited passage carries: ``drop`` it, or keep and ``flag`` it.
         rewrite: How a question that leans on a conversation is made to stand alone: by ``rule``, or by the language ``model`` where the
             rule sees that it leans; what the model writes is checked, and the rule stands in.
+        calibration: File of `rag eval calibrate`, for answers whose claims are judged; empty takes the shipped calibration.
     """
 
     generator: GeneratorName = "extractive"
@@ -121,6 +122,7 @@ class AnswerSettings:
     max_energy_j: float = 0.0
     unverified: Literal["drop", "flag"] = "drop"
     rewrite: Literal["rule", "model"] = "rule"
+    calibration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
