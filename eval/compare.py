@@ -19,6 +19,8 @@ from rag.errors import InputError
 COSTS = ("cpu_s", "wall_s", "energy_j", "carbon_g")
 """Costs of a question that are compared."""
 NOT_INTERLEAVED = "not interleaved: information only"
+# Of a checksum, enough to tell two apart by eye.
+_N_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ def compare(base: Result, candidate: Result, *, seed: int = 0) -> Comparison:
     places = list(dict.fromkeys((*_places(candidate), *_places(base))))
     rows = tuple(compare_metric(base, candidate, place, seed=seed) for place in places)
     if rows and all(row.paired is None for row in rows):
-        raise InputError(f"nothing can be compared: {rows[0].reason}; run both again on the same data", code="compare")
+        reason = _data_difference(base, candidate, rows[0].place.data) or rows[0].reason
+        raise InputError(f"nothing can be compared: {reason}; run both again on the same data", code="compare")
     costs = []
     for data, pipeline in dict.fromkeys((row.place.data, row.place.pipeline) for row in rows if row.paired is not None):
         old, new = find_run(base, data, pipeline), find_run(candidate, data, pipeline)
@@ -268,6 +271,8 @@ def difference_notes(base: Result, candidate: Result) -> tuple[str, ...]:
     ]
     if base.suite_checksum != candidate.suite_checksum:
         notes.append("the suite file was changed in between")
+    shared = [data.name for data in candidate.data if any(each.name == data.name for each in base.data)]
+    notes += filter(None, (_data_difference(base, candidate, name) for name in shared))
     for run in candidate.runs:
         if (old_run := find_run(base, run.data, run.pipeline)) is not None and old_run.settings != run.settings:
             keys = sorted(key for key, _ in {*run.settings.items()} ^ {*old_run.settings.items()})
@@ -277,6 +282,26 @@ def difference_notes(base: Result, candidate: Result) -> tuple[str, ...]:
 
 def _places(result: Result) -> list[Place]:
     return [Place(run.data, run.pipeline, name) for run in result.runs for name in run.quality]
+
+
+def _data_difference(base: Result, candidate: Result, name: str) -> str:
+    """In what a data set differs between two results, for people; empty where it does not."""
+    old, new = (next((data for data in side.data if data.name == name), None) for side in (base, candidate))
+    if old is None or new is None:
+        return "" if old is new else f"data set {name} is not the same: one result has a run and no record of it"
+    if (old.checksum, old.n_documents) == (new.checksum, new.n_documents):
+        # Over HTTP only collection and version are told, in this process also a digest behind "#".
+        before, after = (side.snapshot for side in (old, new))
+        if not ("#" in before and "#" in after):
+            before, after = (snapshot.partition("#")[0] for snapshot in (before, after))
+        if not before or not after or before == after:
+            return ""
+        return f"data set {name} is not the same: the collection was {before} and is {after}"
+    if old.checksum == new.checksum:
+        return (
+            f"data set {name} is not the same: other documents ({old.n_documents} against {new.n_documents}; limit or hide differ)"
+        )
+    return f"data set {name} is not the same: checksum {old.checksum[:_N_DIGITS]} against {new.checksum[:_N_DIGITS]}"
 
 
 def _why_not(base: Result, candidate: Result, place: Place, kind: Metric) -> str:
@@ -289,9 +314,8 @@ def _why_not(base: Result, candidate: Result, place: Place, kind: Metric) -> str
         if place.metric not in run.quality and not any(place.metric in question.scores for question in run.questions):
             return f"the {side} does not measure {place.metric}"
         runs.append(run)
-    old, new = ({data.name: (data.checksum, data.n_documents) for data in side.data}.get(place.data) for side in (base, candidate))
-    if old != new:
-        return f"data set {place.data} is not the same: checksum and documents {old} against {new}"
+    if _data_difference(base, candidate, place.data):
+        return f"data set {place.data} is not the same; the note says how"
     ids, others = ({question.question_id for question in run.questions} for run in runs)
     if ids != others:
         return (
@@ -337,7 +361,7 @@ def _cost_row(base: RunRecord, candidate: RunRecord, name: str, seed: int) -> Co
     before, after, groups = [], [], []
     for key, question in old.items():
         first, second = (getattr(each.cost, name, None) for each in (question, new[key]))
-        if first is not None and second is not None:
+        if first is not None and second is not None and not question.error and not new[key].error:
             before.append(first)
             after.append(second)
             groups.append(question.group)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from eval.record import CostRecord, Estimate, QuestionRecord, StageRecord
@@ -14,6 +17,7 @@ from rag.cost import Method
 
 # From strong to weak: a sum is as weak as its weakest part.
 _METHODS: tuple[str, ...] = get_args(Method)
+NO_MARK = "peak_rss_bytes is that of the process so far, with ingestion and earlier pipelines: this system cannot reset the mark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +28,44 @@ class RunCost:
         estimates: By name; see `eval.record.RunRecord`.
         method: The weakest of all answers; empty when some answer has no joules.
         boundary: Of all answers, joined when they differ; empty likewise.
+        notes: What is not known, for people.
     """
 
     estimates: dict[str, Estimate]
     method: str
     boundary: str
+    notes: tuple[str, ...] = ()
+
+
+class PeakMark:
+    """The highest resident memory of this process from now on, where the system can forget what was before (Linux).
+
+    What is resident now counts: memory that an earlier pipeline freed and the allocator kept is in it.
+
+    Args:
+        proc: What the kernel tells of this process.
+    """
+
+    def __init__(self, proc: Path = Path("/proc/self")) -> None:
+        self._status = proc / "status"
+        gc.collect()
+        # What ingestion freed is given back first, where the C library can: glibc.
+        if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+            trim(0)
+        try:
+            # 5 resets VmHWM: proc_pid_clear_refs(5).
+            (proc / "clear_refs").write_text("5", encoding="ascii")
+            self._is_reset = True
+        except OSError:
+            self._is_reset = False
+
+    def n_bytes(self) -> int | None:
+        """Bytes of the highest mark since; None where it could not be reset or is not told."""
+        try:
+            lines = self._status.read_text(encoding="utf-8").splitlines() if self._is_reset else []
+        except OSError:
+            return None
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def cost_record(measurement: dict[str, Any]) -> CostRecord:
@@ -55,19 +92,22 @@ def cost_record(measurement: dict[str, Any]) -> CostRecord:
     )
 
 
-def run_cost(questions: Sequence[QuestionRecord], correct: str, seed: int) -> RunCost:
+def run_cost(questions: Sequence[QuestionRecord], correct: str, seed: int, peak_rss_bytes: int | None = None) -> RunCost:
     """Sum up what a run cost.
 
     Args:
-        questions: Those without a cost, because they failed or because the pipeline only searches, are counted as unscored.
+        questions: Those that failed, and those without a cost because the pipeline only searches, are counted as unscored.
         correct: The metric at which 1.0 makes an answer correct; empty for none.
         seed: Of the bootstrap.
+        peak_rss_bytes: Highest resident memory of the run; None takes the highest that an answer told.
 
     Returns:
         Means an answer with their intervals; percentiles and the highest resident memory without one. Joules are None when one answer
-        has none, because a mean over some would be of other answers.
+        has none, because a mean over some would be of other answers. A correct answer also pays for the questions that failed; where
+        one of those has no cost, that price is None, with a note.
     """
-    asked = [question for question in questions if question.cost is not None]
+    asked = [question for question in questions if question.cost is not None and not question.error]
+    failed = [question.cost for question in questions if question.error]
     costs = [question.cost for question in asked if question.cost is not None]
     n_missing = len(questions) - len(costs)
     groups = [question.group for question in asked]
@@ -94,19 +134,25 @@ def run_cost(questions: Sequence[QuestionRecord], correct: str, seed: int) -> Ru
         "energy_lo_j": mean(lambda cost: cost.energy_lo_j),
         "energy_hi_j": mean(lambda cost: cost.energy_hi_j),
         "carbon_g": mean(lambda cost: cost.carbon_g),
-        "peak_rss_bytes": single(max((float(cost.peak_rss_bytes) for cost in costs), default=None)),
-        "cpu_s_per_correct": single(_per(cpu_s, n_correct)),
-        "energy_j_per_correct": single(_per(energy_j, n_correct)),
+        "peak_rss_bytes": single(float(peak_rss_bytes or max(cost.peak_rss_bytes for cost in costs)) if costs else None),
+        "cpu_s_per_correct": single(_per(cpu_s, [cost.cpu_s if cost else None for cost in failed], n_correct)),
+        "energy_j_per_correct": single(_per(energy_j, [cost.energy_j if cost else None for cost in failed], n_correct)),
     }
+    n_unknown = failed.count(None)
+    notes = [f"cost per correct answer is not known: {n_unknown} failed questions did not tell what they spent"]
     methods = {cost.method for cost in costs}
     known = energy_j.value is not None and methods <= set(_METHODS)
     return RunCost(
         estimates=estimates,
         method=max(methods, key=_METHODS.index) if known else "",
         boundary=" + ".join(sorted({cost.boundary for cost in costs})) if known else "",
+        notes=tuple(notes if n_unknown and n_correct else ()),
     )
 
 
-def _per(mean: Estimate, n_correct: int) -> float | None:
-    """The cost of all answers by the number of correct ones: wrong ones are paid too."""
-    return mean.value * mean.n / n_correct if mean.value is not None and n_correct else None
+def _per(mean: Estimate, failed: Sequence[float | None], n_correct: int) -> float | None:
+    """The cost of all answers by the number of correct ones: wrong ones and those that failed are paid too."""
+    spent = [cost for cost in failed if cost is not None]
+    if mean.value is None or not n_correct or len(spent) < len(failed):
+        return None
+    return (mean.value * mean.n + math.fsum(spent)) / n_correct

@@ -30,8 +30,11 @@ _MIN_CHARS = 60
 _MIN_SENTENCE_CHARS = 30
 # Rows read at once while looking for passages: small beside any collection, and one query of the catalog.
 _BATCH = 64
-# Names and numbers; of a name that begins a sentence nobody knows whether it is one.
-_FACT = re.compile(r"\d[\d.,:/-]*\d|\d|(?<=\s)[^\W\d_a-zß-öø-ÿ][\w'-]+(?: [^\W\d_a-zß-öø-ÿ][\w'-]+)*")
+# Names, and whole words with a digit (A1, 5.5, COVID-19); of a name that begins a sentence nobody knows whether it is one.
+_FACT = re.compile(
+    r"(?<!\w)(?<!\w[.,:/'’-])(?:\w+[.,:/'’-])*\w*\d\w*(?:[.,:/'’-]\w+)*"
+    r"|(?<=\s)[^\W\d_a-zß-öø-ÿ][\w'-]+(?: [^\W\d_a-zß-öø-ÿ][\w'-]+)*(?![./:@(]?\w)"
+)
 # A question of 30 words and an answer of 20 take about 80 tokens in English.
 _MAX_TOKENS = 120
 _SYSTEM = """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from eval.record import ClaimRecord
 from rag.errors import InputError
@@ -95,7 +96,7 @@ def score_answer(answer: Json, passages: Sequence[Passage], scorer: Scorer) -> G
     else:
         scores["citation_precision"] = precision
     used = {finding.evidence for finding in scored if finding.verdict == "supported" and finding.evidence}
-    scores["context_utilisation"] = len(used) / len(Context([passage.text for passage in passages]).sentences)
+    scores["context_utilisation"] = len(used) / sum(_n_sentences(passage.text) for passage in passages)
     return GroundednessScores({name: round(value, 6) for name, value in scores.items()}, unscored, claims)
 
 
@@ -126,6 +127,12 @@ def style_margin(metric: str, claims_per_answer: float = 1.0) -> float:
         return _STYLE_SUPPORT
     n_claims = max(claims_per_answer, 1.0) if metric in ("grounded", "hallucination") else 1.0
     return round(min(n_claims * _STYLE_SUPPORTED, 1.0), 6)
+
+
+# Passages come again with other questions; to read all of a context once more would take a sixth of the scoring.
+@lru_cache(maxsize=4096)
+def _n_sentences(passage: str) -> int:
+    return len(Context([passage]).sentences)
 
 
 def _records(grounding: Grounding, passages: Sequence[Passage]) -> Iterator[ClaimRecord]:
@@ -167,6 +174,9 @@ def _citations(
         cited = list(dict.fromkeys(quote for start, end, quote in citations if start < finding.end and finding.start < end))
         is_carried = carries(claim, cited)
         n_carried += is_carried
+        if len(cited) == 1:  # nearly all claims: no need to ask again
+            needed.append(is_carried)
+            continue
         for n, quote in enumerate(cited):
             needed.append(carries(claim, [quote]) or (is_carried and not carries(claim, cited[:n] + cited[n + 1 :])))
     return n_carried / len(scored), sum(needed) / len(needed) if needed else None

@@ -137,7 +137,15 @@ def metric(name: str) -> Metric:
         return known
     if (match := _CUT_OFF.fullmatch(name)) and match[1] in _WITH_CUT_OFF:
         return _retrieval(name, _WITH_CUT_OFF[match[1]].format(k=int(match[2])))
-    raise InputError(f"metric {name!r} is unknown; allowed: {', '.join(metric_names())}", code="metric")
+    raise InputError(f"metric {name!r} is unknown; allowed: {', '.join(metric_names())}, with K from 1 to 999", code="metric")
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric lies between 0.0 and 1.0; False for one of another version."""
+    try:
+        return metric(name).unit == "share"
+    except InputError:
+        return False
 
 
 def metric_names() -> tuple[str, ...]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
+from eval.metrics import is_share
 from rag.errors import InputError
 
 FORMAT = 1
@@ -124,7 +127,7 @@ class QuestionRecord(_Value, frozen=True):
         steps: Attempts in order.
         abstained: Whether the answer is that there is none.
         generator: Who wrote it.
-        cost: What the answer cost; None where none was asked for, or where it failed.
+        cost: What the answer cost, or what was spent until it failed; None where none was asked for, or where that is not known.
         error: Code and message of a question that failed; its metrics are unscored with the reason ``failed``.
     """
 
@@ -197,7 +200,9 @@ class DataRecord(_Value, frozen=True):
         checksum: SHA-256 of its files' content.
         licence: As the suite tells it.
         n_questions: Questions asked.
-        n_documents: Documents in the collection.
+        n_documents: Documents in the collection; 0 where a service does not tell.
+        snapshot: Of a collection that the run did not make: ``name@version``, and ``#`` with a digest of its documents where they are at
+            hand; several joined by `` + `` when it changed during the run. Empty for one made of the data set.
     """
 
     name: str
@@ -205,6 +210,7 @@ class DataRecord(_Value, frozen=True):
     licence: str
     n_questions: int
     n_documents: int
+    snapshot: str = ""
 
 
 class EffortRecord(_Value, frozen=True):
@@ -307,21 +313,47 @@ def load_result(path: Path) -> Result:
         if not content.strip():
             raise InputError(f"result {path} is empty; {rerun}", code="result")
         value = json.loads(content, parse_constant=_refuse)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"result {path} cannot be read: {error}; {rerun}", code="result") from error
     except json.JSONDecodeError as error:
         raise InputError(
             f"result {path}, line {error.lineno}, column {error.colno} is not JSON: {error.msg}; was the run interrupted? {rerun}",
             code="result",
         ) from error
-    except ValueError as error:  # not UTF-8, or not a number
+    except (ValueError, RecursionError) as error:  # not UTF-8, not a number, or nested without end
         raise InputError(f"result {path} is not JSON: {error}; {rerun}", code="result") from error
     if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
         raise InputError(f"result {path} has format {value['format']!r}; this version reads {FORMAT}; {rerun}", code="result")
     try:
-        return msgspec.convert(value, Result)
+        result = msgspec.convert(value, Result)
     except msgspec.ValidationError as error:
         raise InputError(f"result {path} is not a result of 'rag eval run': {error}; {rerun}", code="result") from error
+    for fault in _faults(result):
+        raise InputError(f"result {path}: {fault}; {rerun}", code="result")
+    return result
+
+
+def _faults(result: Result) -> Iterator[str]:
+    """What no run writes though every type is right, each with its place."""
+    for n, run in enumerate(result.runs):
+        ids = [question.question_id for question in run.questions]
+        if len(set(ids)) < len(ids):
+            yield f"question {next(i for i in ids if ids.count(i) > 1)!r} stands twice in $.runs[{n}]"
+        for i, question in enumerate(run.questions):
+            place = f"$.runs[{n}].questions[{i}]"
+            for name, figure in question.scores.items():
+                if not 0.0 <= figure < math.inf or (is_share(name) and figure > 1.0):
+                    yield f"{figure!r} at {place}.scores[{name!r}] is no score of that metric"
+            if question.cost is not None and not all(0.0 <= value < math.inf for value in _figures(question.cost)):
+                yield f"a figure at {place}.cost is negative or not finite"
+        for name, estimate in (*run.quality.items(), *run.cost.items()):
+            if not all(value is None or math.isfinite(value) for value in (estimate.value, estimate.lo, estimate.hi)):
+                yield f"{name!r} of $.runs[{n}] is not finite"
+
+
+def _figures(cost: CostRecord) -> Iterator[float]:
+    yield from (cost.cpu_s, cost.wall_s)
+    yield from (value for value in (cost.energy_j, cost.energy_lo_j, cost.energy_hi_j, cost.carbon_g) if value is not None)
 
 
 def _refuse(constant: str) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from eval.collection import make_collection
-from eval.cost import cost_record, run_cost
+from eval.cost import NO_MARK, PeakMark, cost_record, run_cost
 from eval.datasets import Dataset, EvalQuery, load
 from eval.metrics import metric
 from eval.record import FORMAT, ClaimRecord, DataRecord, EffortRecord, Estimate, QuestionRecord, Result, RunRecord, StepRecord
@@ -29,10 +28,11 @@ from rag.groundedness import Scorer, open_scorer
 from rag.power import open_power
 from rag.power.cpu import identify
 from rag.settings import Settings, changed
-from rag.store import open_store
 
 # Questions whose cost counts the first use of what is loaded late (a model, a table) would be the dearest of all.
 _N_WARM = 2
+# A server that is gone takes 1.5 s of pauses a question, or a whole time limit: three in a row are no chance, and cost seconds.
+_N_UNREACHABLE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +78,15 @@ def run_suite(suite: Suite, options: RunOptions, progress: Progress) -> Result:
     """
     started_at, began, cpu_began = datetime.now(UTC), time.monotonic(), time.process_time()
     options = replace(options, beside=suite.path.parent)
-    pipelines = chosen_pipelines(suite, options.only)
     scorer = open_scorer(options.calibration)
     ingest_cpu_s = 0.0
-    data, runs = [], []
+    data: list[DataRecord] = []
+    runs: list[RunRecord] = []
     for spec in suite.data:
-        dataset = load(limited(spec, options.limit), (*options.roots, suite.path.parent), suite.seed)
-        n_documents = 0
-        for pipeline in pipelines:
-            target, n_documents, ingest_s = open_target(pipeline, dataset, options, progress)
-            ingest_cpu_s += ingest_s
-            try:
-                progress.begin(f"{spec.name}, {pipeline.name}", len(dataset.queries))
-                runs.append(_run(Asking(suite, pipeline, target, scorer, options.has_texts), dataset, progress))
-            finally:
-                target.close()
-        data.append(DataRecord(spec.name, dataset.checksum, spec.licence, len(dataset.queries), n_documents))
+        record, found, ingest_s = _run_data(suite, spec, options, scorer, progress)
+        data.append(record)
+        runs += found
+        ingest_cpu_s += ingest_s
     cpu_s = time.process_time() - cpu_began
     answers_cpu_s = math.fsum(question.cost.cpu_s for run in runs for question in run.questions if question.cost)
     return Result(
@@ -116,6 +109,33 @@ def run_suite(suite: Suite, options: RunOptions, progress: Progress) -> Result:
         ),
         correct=suite.metrics.correct,
     )
+
+
+def _run_data(
+    suite: Suite, spec: DataSpec, options: RunOptions, scorer: Scorer, progress: Progress
+) -> tuple[DataRecord, list[RunRecord], float]:
+    """All pipelines on one data set, and the CPU seconds of ingestion; what cannot be opened is told before a question is asked."""
+    dataset = load(limited(spec, options.limit), (*options.roots, suite.path.parent), suite.seed)
+    pipelines = chosen_pipelines(suite, options.only)
+    openings = [_opening(pipeline, dataset, options, progress) for pipeline in pipelines]
+    for opening, _ in openings:
+        # One at a time: what is open is in the memory that a pipeline is said to take.
+        opening().close()
+    runs, snapshots = [], []
+    for pipeline, (opening, _) in zip(pipelines, openings, strict=True):
+        target = opening()
+        try:
+            progress.begin(f"{spec.name}, {pipeline.name}", len(dataset.queries))
+            runs.append(_run(Asking(suite, pipeline, target, scorer, options.has_texts), dataset, progress))
+            snapshots.append(target.snapshot)
+        finally:
+            target.close()
+    # The content of what is ingested is in the checksum, and its versions are those of this data directory.
+    is_own = not dataset.collection and not options.settings.eval.url
+    asked = "" if is_own else " + ".join(sorted({each.name for each in snapshots if each.name}))
+    n_documents = snapshots[-1].n_documents
+    record = DataRecord(spec.name, dataset.checksum, spec.licence, len(dataset.queries), n_documents, asked)
+    return record, told_of_arms(runs), math.fsum(cpu_s for _, cpu_s in openings)
 
 
 def chosen_pipelines(suite: Suite, only: Sequence[str]) -> tuple[PipelineSpec, ...]:
@@ -159,6 +179,15 @@ def open_target(pipeline: PipelineSpec, dataset: Dataset, options: RunOptions, p
         ConfigError: If the pipeline sets something unknown or out of range.
         ModelError: If a model cannot be opened.
     """
+    opening, cpu_s = _opening(pipeline, dataset, options, progress)
+    target = opening()
+    return target, target.snapshot.n_documents, cpu_s
+
+
+def _opening(
+    pipeline: PipelineSpec, dataset: Dataset, options: RunOptions, progress: Progress
+) -> tuple[Callable[[], Target], float]:
+    """What opens a pipeline on a data set that is ingested by now, and the CPU seconds of that."""
     service = options.settings.eval
     if service.url:
         if dataset.hidden:
@@ -166,14 +195,14 @@ def open_target(pipeline: PipelineSpec, dataset: Dataset, options: RunOptions, p
                 f"data set {dataset.name!r} hides documents, and a running service has them; leave hide out of the suite",
                 code="suite",
             )
-        return OverHttp(pipeline, dataset.collection or dataset.name, service.url, service.api_key), 0, 0.0
+        name = dataset.collection or dataset.name
+        return lambda: OverHttp(pipeline, name, service.url, service.api_key), 0.0
     settings = configured(pipeline, options)
     power = open_power(settings.energy, options.settings.data_dir)
     if dataset.collection:
-        return InProcess(pipeline, settings, open_store(settings.data_dir, dataset.collection), power), 0, 0.0
+        return lambda: InProcess(pipeline, settings, settings.data_dir, dataset.collection, power), 0.0
     made = make_collection(dataset, pipeline, settings, progress)
-    store = open_store(made.settings.data_dir, made.name)
-    return InProcess(pipeline, settings, store, power), made.n_documents, made.cpu_s
+    return lambda: InProcess(pipeline, settings, made.settings.data_dir, made.name, power), made.cpu_s
 
 
 def configured(pipeline: PipelineSpec, options: RunOptions) -> Settings:
@@ -232,17 +261,24 @@ class Asking:
 
     def record(self, query: EvalQuery, grades: Mapping[str, int]) -> QuestionRecord:
         """Put one question and score it; a failure is a record too."""
-        names = self.suite.metrics.names
-        asked = QuestionRecord(
-            query.query_id, query.group, query.slice, {}, question=_storable(query.text) if self.has_texts else ""
-        )
         try:
             observed = self.ask(query)
         except (InputError, ModelError) as error:
-            return msgspec.structs.replace(asked, unscored=dict.fromkeys(names, "failed"), error=f"{error.code}: {error}")
-        scored = score_question(query, grades, observed, names, self.scorer)
-        record = msgspec.structs.replace(asked, scores=scored.scores, unscored=scored.unscored)
+            spent = self.target.spent if "answer" in self.calls else None
+            failed = self.failed(query, f"{error.code}: {error}")
+            return msgspec.structs.replace(failed, cost=cost_record(spent)) if spent else failed
+        scored = score_question(query, grades, observed, self.suite.metrics.names, self.scorer)
+        record = msgspec.structs.replace(self._asked(query), scores=scored.scores, unscored=scored.unscored)
         return record if observed.answer is None else self._with_answer(record, observed.answer, scored.claims)
+
+    def failed(self, query: EvalQuery, error: str) -> QuestionRecord:
+        """The record of a question that failed; ``error`` is code and message."""
+        unscored = dict.fromkeys(self.suite.metrics.names, "failed")
+        return msgspec.structs.replace(self._asked(query), unscored=unscored, error=error)
+
+    def _asked(self, query: EvalQuery) -> QuestionRecord:
+        text = _storable(query.text) if self.has_texts else ""
+        return QuestionRecord(query.query_id, query.group, query.slice, {}, question=text)
 
     def _with_answer(self, record: QuestionRecord, answer: Json, claims: tuple[ClaimRecord, ...]) -> QuestionRecord:
         steps = tuple(
@@ -261,17 +297,18 @@ class Asking:
 
 
 def _run(asking: Asking, dataset: Dataset, progress: Progress) -> RunRecord:
-    suite, pipeline = asking.suite, asking.pipeline
-    for query in dataset.queries[:_N_WARM]:
-        # What fails here fails again below, where it is recorded.
-        with suppress(InputError, ModelError):
-            asking.ask(query)
-    questions = []
-    for query in dataset.queries:
-        questions.append(asking.record(query, dataset.qrels.get(query.query_id, {})))
-        progress.advance()
-    cost = run_cost(questions, suite.metrics.correct, suite.seed)
-    n_failed = sum(bool(question.error) for question in questions)
+    suite, pipeline, is_here = asking.suite, asking.pipeline, asking.target.is_here
+    mark = PeakMark()
+    questions, n_unasked = _asked(asking, dataset, progress)
+    peak = mark.n_bytes() if is_here else None
+    cost = run_cost(questions, suite.metrics.correct, suite.seed, peak)
+    notes = list(cost.notes)
+    if errors := [question.error for question in questions if question.error]:
+        notes.append(f"{len(errors)} of {len(questions)} questions failed, the first with {errors[0]}")
+    if n_unasked:
+        notes.append(f"stopped after {_N_UNREACHABLE} failures of a server in a row: {n_unasked} questions were not asked")
+    if is_here and peak is None:
+        notes.append(NO_MARK)
     return RunRecord(
         data=dataset.name,
         pipeline=pipeline.name,
@@ -281,8 +318,57 @@ def _run(asking: Asking, dataset: Dataset, progress: Progress) -> RunRecord:
         method=cost.method,
         boundary=cost.boundary,
         questions=tuple(questions),
-        notes=(f"{n_failed} of {len(questions)} questions failed",) if n_failed else (),
+        notes=tuple(notes),
     )
+
+
+def _asked(asking: Asking, dataset: Dataset, progress: Progress) -> tuple[list[QuestionRecord], int]:
+    """All questions, and how many of them were only written down as failed, because nobody was there to be asked."""
+    for query in dataset.queries[:_N_WARM]:
+        # What fails here fails again below, where it is recorded.
+        if _is_unreachable(asking.record(query, {}).error):
+            break
+    questions: list[QuestionRecord] = []
+    n_gone = 0
+    for query in dataset.queries:
+        if n_gone < _N_UNREACHABLE:
+            questions.append(asking.record(query, dataset.qrels.get(query.query_id, {})))
+        else:
+            questions.append(asking.failed(query, questions[-1].error))
+        n_gone = n_gone + 1 if _is_unreachable(questions[-1].error) else 0
+        progress.advance()
+    return questions, max(n_gone - _N_UNREACHABLE, 0)
+
+
+def _is_unreachable(error: str) -> bool:
+    """Whether an error says that a server does not answer at all: the service, or a model of a pipeline."""
+    code = error.partition(":")[0]
+    return code == "timeout" or code.endswith("_unavailable")
+
+
+def told_of_arms(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Note where searching by words and vectors together ranks worse than by one of them alone: fusing must never cost quality.
+
+    Args:
+        runs: All pipelines on one data set.
+
+    Returns:
+        The runs, those that are worse with a note.
+    """
+    names = [name for name in runs[0].quality if name.startswith("ndcg@")]
+    arms = [run for run in runs if run.settings["mode"] in ("eco", "bm25", "dense")]
+    told = []
+    for run in runs:
+        notes = []
+        for name in names if run not in arms else ():
+            mine = run.quality[name].value
+            others = {value: arm.pipeline for arm in arms if (value := arm.quality[name].value) is not None}
+            if mine is not None and others and mine < (best := max(others)):
+                notes.append(
+                    f"{name} is {mine:.4f}, below the {best:.4f} of {others[best]}: fusion costs quality here, see 'rag eval tune'"
+                )
+        told.append(msgspec.structs.replace(run, notes=(*run.notes, *notes)))
+    return told
 
 
 def estimate(questions: Sequence[QuestionRecord], name: str, seed: int) -> Estimate:

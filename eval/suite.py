@@ -7,6 +7,7 @@ A suite names data sets, pipelines and metrics; every pipeline is run on every d
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ from rag.errors import InputError
 DataFormat = Literal["beir", "squad", "jsonl"]
 PipelineMode = Literal["eco", "standard", "generative", "auto", "bm25", "dense"]
 NO_MODEL = "no-model"
+# Names of suites, data sets and pipelines become names of files and collections.
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
+_NAME_RULE = "1 to 64 letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,27 +197,33 @@ _Keys = tuple[str | int, ...]
 
 def _faults(spec: _SuiteFile) -> Iterator[tuple[_Keys, str]]:
     """What is wrong though every type is right, each with the key at which it stands."""
-    for table, parts in (("data", spec.data), ("pipeline", spec.pipeline)):
-        names = [part.name for part in parts]
-        if not parts:
-            yield (), f"there is no [[{table}]]; give at least one"
-        for n, name in enumerate(names):
-            if not re.fullmatch(r"[\w.-]{1,64}", name) or names.index(name) != n or (table == "pipeline" and name == NO_MODEL):
-                yield (
-                    (table, n, "name"),
-                    (f"name {name!r}; allowed: 1 to 64 letters, digits, '.', '_' and '-', each name once, {NO_MODEL!r} is taken"),
-                )
+    if not _NAME.fullmatch(spec.name):
+        yield ("name",), f"name {spec.name!r}; allowed: {_NAME_RULE}"
+    yield from _name_faults("data", [data.name for data in spec.data], ())
+    yield from _name_faults("pipeline", [pipeline.name for pipeline in spec.pipeline], (NO_MODEL,))
     yield from _out_of_range(spec)
     for n, name in enumerate(spec.metrics.names):
         if (fault := _unknown(name)) or name in spec.metrics.names[:n]:
             yield ("metrics", "names"), fault or f"metric {name!r} stands twice; name it once"
-    if spec.metrics.correct and spec.metrics.correct not in spec.metrics.names:
-        yield ("metrics", "correct"), f"correct is {spec.metrics.correct!r}; allowed: one of names, or empty"
+    if (correct := spec.metrics.correct) and (correct not in spec.metrics.names or not _makes_correct(correct)):
+        fault = f"correct is {correct!r}; allowed: one of names that is a share of which more is better, or empty"
+        yield ("metrics", "correct"), fault
     for n, gate in enumerate(spec.gate):
         yield from (((*("gate", n), key), fault) for key, fault in _gate_faults(gate, spec))
 
 
+def _name_faults(table: str, names: Sequence[str], taken: Sequence[str]) -> Iterator[tuple[_Keys, str]]:
+    if not names:
+        yield (), f"there is no [[{table}]]; give at least one"
+    for n, name in enumerate(names):
+        if not _NAME.fullmatch(name) or name in (*names[:n], *taken):
+            but = f", not {taken[0]!r}" if taken else ""
+            yield (table, n, "name"), f"name {name!r}; allowed: {_NAME_RULE}, each name once{but}"
+
+
 def _out_of_range(spec: _SuiteFile) -> Iterator[tuple[_Keys, str]]:
+    if not 0 <= spec.seed < 2**63:
+        yield ("seed",), f"seed is {spec.seed}; allowed: 0 or more"
     for n, data in enumerate(spec.data):
         if data.limit < 0:
             yield ("data", n, "limit"), f"limit is {data.limit}; allowed: 0 (all) or more"
@@ -232,13 +242,19 @@ def _gate_faults(gate: GateSpec, spec: _SuiteFile) -> Iterator[tuple[str, str]]:
     is_cost = gate.metric in COST_METRICS
     if not is_cost and gate.metric not in spec.metrics.names:
         yield "metric", f"metric {gate.metric!r} is not measured; add it to names of [metrics], or gate one of those"
-    if gate.margin is not None and not gate.margin >= 0.0:
-        yield "margin", f"margin is {gate.margin}; allowed: 0.0 or more"
+    for key, value in (("margin", gate.margin), ("min", gate.min), ("max", gate.max)):
+        if value is not None and not (math.isfinite(value) and (key != "margin" or value >= 0.0)):
+            yield key, f"{key} is {value}; allowed: a finite number{', 0.0 or more' if key == 'margin' else ''}"
     if is_cost and (gate.min is not None or (gate.margin is not None and gate.metric != "cpu_s")):
         yield "metric", f"{gate.metric} is a cost; allowed: max (and margin for cpu_s, which is compared by 'rag eval interleave')"
     for key, wanted, parts in (("data", gate.data, spec.data), ("pipeline", gate.pipeline, spec.pipeline)):
         if wanted and wanted not in (names := [part.name for part in parts]):
             yield key, f"{key} {wanted!r} is not in this suite; allowed: {', '.join(names)}"
+
+
+def _makes_correct(name: str) -> bool:
+    found = metric(name)
+    return found.unit == "share" and found.is_better_high
 
 
 def _unknown(name: str) -> str:

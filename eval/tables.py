@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -11,9 +12,14 @@ import msgspec
 from eval.compare import Comparison, Row
 from eval.gate import Against, Report, Verdict
 
-# A table that wraps its figures is unreadable; a terminal that is narrower wraps whole lines.
-_TEXT_COLUMNS = 200
-_COLUMNS: tuple[Against, ...] = ("bounds", "base", "anchor", "interleaved")
+# Of what is no terminal; most windows show as much.
+_WIDTH = 100
+# Left out of a table for a terminal, in this order, until it fits: first what nobody decides by.
+_SPARE = ("McNemar", "MDE", "needed", "worst slice")
+_COLUMNS: tuple[Against, ...] = ("bounds", "base", "anchor", "interleaved", "failures")
+# More than any table takes, so that none is wrapped.
+_ANY_WIDTH = 10_000
+_MIB = 1 << 20
 
 
 def as_json(value: object) -> str:
@@ -28,30 +34,44 @@ def as_json(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1).decode() + "\n"
 
 
-def as_text(comparison: Comparison) -> str:
+def as_text(comparison: Comparison, width: int = 0) -> str:
     """Write a comparison as tables for a terminal.
 
     Args:
         comparison: The comparison.
+        width: Columns; 0 takes those of the terminal, or 100 without one. McNemar, MDE, needed and the worst slice are left out, in this
+            order, until a table fits; what is still wider is not cut, because a figure that wraps is unreadable.
 
     Returns:
         Lines without colours.
     """
+    width = width or shutil.get_terminal_size((_WIDTH, 0)).columns
+    tables = "\n".join(_fitted(head, lines, width) for head, lines in _tables(comparison))
+    first = f"{comparison.base} against {comparison.candidate}, suite {comparison.suite}"
+    return "\n".join((first, "", tables, *_end(comparison)))
+
+
+def _fitted(head: Sequence[str], lines: Sequence[Sequence[str]], width: int) -> str:
+    """A table without the columns that it can spare, as far as it must."""
+    spare = [name for name in _SPARE if name in head]
+    texts = [_drawn(head, lines, {*spare[:n]}) for n in range(len(spare) + 1)]
+    return next((text for text in texts if max(map(len, text.splitlines())) <= width), texts[-1])
+
+
+def _drawn(head: Sequence[str], lines: Sequence[Sequence[str]], without: set[str]) -> str:
     from rich.box import SIMPLE
     from rich.console import Console  # 75 ms of CPU, for people only
     from rich.table import Table
     from rich.text import Text
 
-    out = Console(file=io.StringIO(), width=_TEXT_COLUMNS, color_system=None)
-    for head, lines in _tables(comparison):
-        table = Table(*head, box=SIMPLE, show_edge=False)
-        for cells in lines:
-            table.add_row(*map(Text, cells))
-        out.print(table)
-    written = out.file
-    assert isinstance(written, io.StringIO), "this is a bug"
-    tables = "\n".join(line.rstrip() for line in written.getvalue().splitlines())
-    return "\n".join((f"{comparison.base} against {comparison.candidate}, suite {comparison.suite}", "", tables, *_end(comparison)))
+    shown = [n for n, name in enumerate(head) if name not in without]
+    table = Table(*(head[n] for n in shown), box=SIMPLE, show_edge=False, padding=(0, 1, 0, 0))
+    for cells in lines:
+        table.add_row(*(Text(cells[n]) for n in shown))
+    out = Console(file=io.StringIO(), width=_ANY_WIDTH, color_system=None)
+    out.print(table)
+    assert isinstance(out.file, io.StringIO), "this is a bug"
+    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines())
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -75,12 +95,23 @@ def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |" for cells in rows)
 
 
-def figure(value: float | None, *, is_signed: bool = False) -> str:
-    """A figure for people: four decimals, one from 10 on; a dash for none."""
+def figure(value: float | None, name: str = "", *, is_signed: bool = False) -> str:
+    """A figure for people: four decimals, one from 10 on, below 0.001 as 2.3e-05; a dash for none.
+
+    Args:
+        value: The figure.
+        name: What it is of; where that ends in ``_bytes`` it is told in MiB.
+        is_signed: Whether a plus is shown.
+
+    Returns:
+        The figure as text.
+    """
     if value is None:
         return "-"
-    digits = 1 if abs(value) >= 10 else 4
-    return f"{value:+.{digits}f}" if is_signed else f"{value:.{digits}f}"
+    is_bytes = name.endswith("_bytes")
+    value = value / _MIB if is_bytes else value
+    form = ".1f" if abs(value) >= 10 else ".1e" if 0 < abs(value) < 0.001 else ".4f"
+    return f"{value:{'+' if is_signed else ''}{form}}{' MiB' if is_bytes else ''}"
 
 
 def _tables(comparison: Comparison) -> list[tuple[Sequence[str], list[Sequence[str]]]]:
@@ -89,8 +120,8 @@ def _tables(comparison: Comparison) -> list[tuple[Sequence[str], list[Sequence[s
     tables: list[tuple[Sequence[str], list[Sequence[str]]]] = [(head, [_cells(row) for row in comparison.rows])]
     if comparison.costs:
         costs = [
-            (row.place.data, row.place.pipeline, row.place.metric, figure(row.base), figure(row.candidate), figure(row.ratio),
-             _span(row.lo, row.hi), f"{row.n}", ", ".join(filter(None, (row.method, row.note))))
+            (row.place.data, row.place.pipeline, row.place.metric, figure(row.base, row.place.metric), figure(row.candidate, row.place.metric),
+             figure(row.ratio), _span(row.lo, row.hi), f"{row.n}", ", ".join(filter(None, (row.method, row.note))))
             for row in comparison.costs
         ]  # fmt: skip
         tables.append((("data", "pipeline", "cost", "base", "candidate", "ratio", "95 % interval", "n", "note"), list(costs)))
@@ -101,7 +132,7 @@ def _cells(row: Row) -> Sequence[str]:
     place = (row.place.data, row.place.pipeline, row.place.metric)
     unpaired = f"{row.n_lost} / {row.n_gained}"
     if row.paired is None:
-        return (*place, *["-"] * 7, unpaired, "-", "-", f"not comparable: {row.reason}")
+        return (*place, *["-"] * 7, unpaired, "-", "-", "-")
     gain = row.paired.gain
     slice_text = f"{row.worst.name}: {figure(row.worst.gain, is_signed=True)} (n {row.worst.n})" if row.worst else "-"
     return (
@@ -127,7 +158,12 @@ def _end(comparison: Comparison) -> list[str]:
         for row in comparison.rows
         if row.n_lost
     ]
-    return [*lost, *comparison.notes]
+    apart = [
+        f"{row.place.metric} of {row.place.pipeline} on {row.place.data} is not comparable: {row.reason}"
+        for row in comparison.rows
+        if row.paired is None
+    ]
+    return [*apart, *lost, *comparison.notes]
 
 
 def _span(lo: float | None, hi: float | None, *, is_signed: bool = False) -> str:

@@ -6,23 +6,27 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from eval.suite import PipelineMode, PipelineSpec
 from rag.clocks import Lane
+from rag.cost import Measurement
 from rag.embed import Embedder, open_embedder
 from rag.engine import Engine
-from rag.errors import InputError, ModelError
+from rag.errors import InputError, ModelError, RagError
 from rag.generate import open_generator
 from rag.http import JsonServer
+from rag.meter import Meter
 from rag.power import Power
 from rag.settings import GeneratorName, Settings
-from rag.store import Store
+from rag.store import open_store
+from rag.store.catalog import Catalog
 from rag.tokens import TokenCounter, open_counter
 from rag.types import Query, SearchMode, TextRole, Vectors
-from rag.wire import answer_json
+from rag.wire import answer_json, measurement_json
 
 Json = dict[str, Any]
 
@@ -30,6 +34,8 @@ _SEARCH_MODES: dict[PipelineMode, SearchMode] = {"eco": "bm25", "bm25": "bm25", 
 _GENERATORS: dict[PipelineMode, GeneratorName] = {"eco": "extractive", "generative": "model", "auto": "auto"}
 # A model on a small machine may take a minute for an answer; a service that takes longer has failed.
 _TIMEOUT_S = 300.0
+# Of a digest: enough to tell the contents of a collection apart.
+_N_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,37 @@ class Packed:
     n_saved: int
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is asked.
+
+    Attributes:
+        name: ``collection@version``, and ``#`` with a digest of the documents where they are at hand. Of a service, the versions of the
+            answers so far, joined by `` + ``.
+        n_documents: Documents in it; 0 where that is not known.
+    """
+
+    name: str
+    n_documents: int
+
+
 class Target(Protocol):
     """A pipeline that questions are put to."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it works in this process, whose memory tells of it."""
+        ...
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is asked."""
+        ...
+
+    @property
+    def spent(self) -> Json | None:
+        """The measurement of the last answer, also of one that failed; None where nobody knows."""
+        ...
 
     @property
     def answers(self) -> bool:
@@ -71,7 +106,10 @@ class Target(Protocol):
         ...
 
     def answer(self, question: str) -> Json:
-        """Answer as `rag.wire.answer_json` gives it; raises `InputError` or `ModelError` as `rag.engine.Engine.ask`."""
+        """Answer as `rag.wire.answer_json` gives it; raises `InputError` or `ModelError` as `rag.engine.Engine.ask`.
+
+        In this process joules and grams keep all digits, so that their means and intervals are not made of rounded figures.
+        """
         ...
 
     def search(self, question: str, k: int) -> Hits:
@@ -93,16 +131,43 @@ class InProcess:
     Args:
         spec: The pipeline.
         settings: Its settings, by `pipeline_settings`.
-        store: The collection; belongs to the target from now on.
+        data_dir: In which the collection lies.
+        collection: Its name.
         power: Prices answers.
     """
 
-    def __init__(self, spec: PipelineSpec, settings: Settings, store: Store, power: Power) -> None:
+    def __init__(self, spec: PipelineSpec, settings: Settings, data_dir: Path, collection: str, power: Power) -> None:
         self._spec = spec
         self._settings = settings
+        self._data_dir = data_dir
+        self._power = power
+        self._spent: Json | None = None
         self._mode = _SEARCH_MODES.get(spec.mode, "hybrid")
         embedder = _LastQuestion(open_embedder(settings.embedder, settings.data_dir / "models"))
-        self._engine = Engine(store, embedder, open_generator(settings), settings, power)
+        generator = open_generator(settings)
+        self._store = open_store(data_dir, collection)
+        self._engine = Engine(self._store, embedder, generator, settings, power)
+
+    @property
+    def is_here(self) -> bool:
+        """See `Target.is_here`."""
+        return True
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """See `Target.snapshot`."""
+        name, version = self._store.collection, self._store.version
+        catalog = Catalog(self._data_dir)
+        try:
+            view = catalog.view(name, version)
+            return Snapshot(f"{name}@{version}#{view.content_sha256()[:_N_DIGITS]}", view.counts().n_documents)
+        finally:
+            catalog.close()
+
+    @property
+    def spent(self) -> Json | None:
+        """See `Target.spent`."""
+        return self._spent
 
     @property
     def answers(self) -> bool:
@@ -111,7 +176,14 @@ class InProcess:
 
     def answer(self, question: str) -> Json:
         """See `Target.answer`."""
-        return answer_json(self._engine.ask(Query(question, self._spec.k, self._mode)))
+        meter = Meter(power=self._power)
+        try:
+            answer = self._engine.ask(Query(question, self._spec.k, self._mode), meter)
+        except RagError:
+            self._spent = _exact_json(meter.finish())
+            raise
+        self._spent = _exact_json(answer.measurement)
+        return answer_json(answer) | {"measurement": self._spent}
 
     def search(self, question: str, k: int) -> Hits:
         """See `Target.search`."""
@@ -157,7 +229,24 @@ class OverHttp:
             )
         self._spec = spec
         self._collection = collection
+        self._versions: set[int] = set()
+        self._spent: Json | None = None
         self._server = JsonServer("eval", "eval", f"{url.rstrip('/')}/v1", collection, api_key)
+
+    @property
+    def is_here(self) -> bool:
+        """See `Target.is_here`."""
+        return False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """See `Target.snapshot`."""
+        return Snapshot(" + ".join(f"{self._collection}@{version}" for version in sorted(self._versions)), 0)
+
+    @property
+    def spent(self) -> Json | None:
+        """See `Target.spent`."""
+        return self._spent
 
     @property
     def answers(self) -> bool:
@@ -166,7 +255,10 @@ class OverHttp:
 
     def answer(self, question: str) -> Json:
         """See `Target.answer`."""
-        return self._ask("/answer", {"query": question, "k": self._spec.k, "mode": self._spec.mode})
+        self._spent = None
+        answer = self._ask("/answer", {"query": question, "k": self._spec.k, "mode": self._spec.mode})
+        self._spent = answer["measurement"]
+        return answer
 
     def search(self, question: str, k: int) -> Hits:
         """See `Target.search`."""
@@ -197,6 +289,8 @@ class OverHttp:
                 f"the service answered {endpoint} without a measurement; is that a ragwatt service of this version?",
                 code="bad_answer",
             )
+        if isinstance(version := answer.get("version"), int):
+            self._versions.add(version)
         return answer
 
 
@@ -213,6 +307,15 @@ def pipeline_settings(spec: PipelineSpec, settings: Settings) -> Settings:
     generator = _GENERATORS.get(spec.mode, settings.answer.generator)
     cache = settings.cache if "cache.mode" in spec.settings else replace(settings.cache, mode="off")
     return replace(settings, answer=replace(settings.answer, generator=generator), cache=cache)
+
+
+def _exact_json(measurement: Measurement) -> Json:
+    """A measurement as `rag.wire.measurement_json` gives it, joules and grams with all their digits."""
+    found, energy = measurement_json(measurement), measurement.energy
+    if energy is None:
+        return found
+    stages = [stage._asdict() for stage in measurement.stages]
+    return found | {"energy_j": energy.total._asdict(), "carbon_g": energy.carbon._asdict(), "stages": stages}
 
 
 class _LastQuestion:

@@ -8,8 +8,10 @@ Two aims stand against each other, quality and CPU seconds per answer, so the re
 - Optuna prunes no search with two aims. Here each trial answers a growing share of the questions, and ends as soon as another, on the
   same questions, is better by more than chance and not dearer, or not worse by more than the margin and twice as cheap (`is_beaten`).
 - The questions are split by group. One half is searched; of what it finds best, the figures of the other half are reported.
+- A question that failed has quality 0.0. Qualities are means over the questions that have one in every trial that was completed.
 - The same seed tries the same settings with the same quality. CPU time differs by noise: what differs by less than 5 % counts as equal,
-  and then the better or the earlier settings are taken. A busy machine makes more noise than that: docs/eval-tune.md has figures.
+  and then the better or the earlier settings are taken. What drifts over minutes is taken out: the first pipeline of the suite answers a
+  few questions before and after each share, and the CPU time of the share is divided by how much slower than at first these were.
 
 References:
     Akiba et al., Optuna, KDD 2019, arXiv:1907.10902. Jamieson, Talwalkar, Non-stochastic best arm identification (successive halving),
@@ -29,8 +31,9 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from eval.metrics import metric
-from eval.suite import PipelineMode, PipelineSpec, Suite
-from eval.tuned import Ending, Point, Setting, Tuned, choose, frontier
+from eval.suite import NO_MODEL, PipelineMode, PipelineSpec, Suite
+from eval.trials import Outcome, Trial, points_of, qualities, with_held_out
+from eval.tuned import Setting, Tuned, choose, frontier
 from rag.errors import InputError, RagError
 from rag.types import ContextStyle
 
@@ -45,21 +48,9 @@ _N_ERRORS = 2.0
 _MUCH_CHEAPER = 0.5
 # Fewer pairs have a spread by luck.
 _MIN_PAIRS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What some questions gave and took.
-
-    Attributes:
-        quality: Of the metric, by question id; a question that could not be scored is not there.
-        cpu_s: CPU seconds of all of them together.
-        energy_j: Joules of all; None without a power model.
-    """
-
-    quality: Mapping[str, float]
-    cpu_s: float
-    energy_j: float | None = None
+# Questions of the reference before and after each share. CPU seconds of one pipeline for 80 questions of XQuAD in shares of 20, nine times
+# on a machine that others kept busy, had a coefficient of variation of 28 %, and of 7 % scaled by so many; more cost more.
+_N_REFERENCE = 8
 
 
 Evaluate = Callable[[PipelineSpec, Sequence[str]], Outcome]
@@ -74,7 +65,7 @@ class Space:
         modes: Of `rag ask`. Weight is not varied for ``eco``, which has no vectors.
         k: Least and most passages.
         dense_weight: Least and most.
-        max_tokens: Budgets of the packed context.
+        max_tokens: Budgets of the packed context; varied for a metric of the context, as are the styles.
         styles: Of the packed context.
         tiers: Settings of each language model that is configured, by name; of modes ``generative`` and ``auto``.
     """
@@ -98,6 +89,9 @@ class TuneOptions:
             most.
         max_cpu_s: CPU seconds per answer that the chosen settings may take; 0 chooses the knee.
         seed: Of sampler, split and order.
+
+    Raises:
+        InputError: If a limit is not finite, or out of its range; code ``usage``.
     """
 
     metric: str = ""
@@ -106,22 +100,12 @@ class TuneOptions:
     max_cpu_s: float = 0.0
     seed: int = 0
 
-
-@dataclass(slots=True)
-class _Trial:
-    """Settings under trial; ``cpu_at`` has the CPU seconds so far by the number of questions answered."""
-
-    number: int
-    spec: PipelineSpec
-    quality: dict[str, float] = field(default_factory=dict)
-    cpu_at: dict[int, float] = field(default_factory=lambda: {0: 0.0})
-    energy_j: float | None = 0.0
-    ending: Ending = "interrupted"
-    reason: str = ""
-
-    @property
-    def n(self) -> int:
-        return max(self.cpu_at)
+    def __post_init__(self) -> None:
+        if self.max_trials < 1:
+            raise InputError(f"--trials is {self.max_trials}; allowed: 1 or more", code="usage")
+        for option, value in (("--max-joules", self.max_energy_j), ("--max-cpu-s", self.max_cpu_s)):
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{option} is {value:g}; allowed: a number above 0, or 0 for no limit", code="usage")
 
 
 def tune(suite: Suite, groups: Mapping[str, str], evaluate: Evaluate, space: Space, options: TuneOptions) -> Tuned:
@@ -140,8 +124,8 @@ def tune(suite: Suite, groups: Mapping[str, str], evaluate: Evaluate, space: Spa
         Trials, frontier and choice, and what the search took.
 
     Raises:
-        InputError: If the metric is unknown or better low, there are fewer than two groups, a limit is negative, a joule budget is set
-            where joules are not known, or a quality is not a number.
+        InputError: If the metric is unknown or better low, there are fewer than two groups, a joule budget is set where joules are not
+            known, or a quality is not a number.
         RagError: The first failure, if every trial failed.
     """
     name = options.metric or suite.metrics.correct
@@ -150,11 +134,9 @@ def tune(suite: Suite, groups: Mapping[str, str], evaluate: Evaluate, space: Spa
             f"metric {name!r} cannot be searched for; give --metric, or correct in [metrics], with one of which more is better",
             code="metric",
         )
-    if options.max_trials < 1 or min(options.max_energy_j, options.max_cpu_s) < 0:
-        raise InputError(f"limits are {options}; allowed: 1 trial or more, and no negative numbers", code="tune")
     searched, held_out = _halves(groups, options.seed)
-    search = _Search(evaluate, searched, held_out, metric(name).margin, options)
-    points: dict[int, Point] = {}
+    search = _Search(evaluate, suite.pipelines[0], searched, held_out, metric(name).margin, options)
+    outcomes: dict[int, Outcome | RagError] = {}
     ended = f"all {options.max_trials} trials were made"
     try:
         for trial in _proposals(suite, space, metric(name).call == "context", search):
@@ -162,15 +144,20 @@ def tune(suite: Suite, groups: Mapping[str, str], evaluate: Evaluate, space: Spa
             if search.is_over():
                 ended = f"the budget of {options.max_energy_j:g} J was used"
                 break
-        for point in frontier([_point(trial) for trial in search.trials]):
-            points[point.number] = search.held_out(point)
+        for point in frontier(points_of(search.trials)):
+            outcomes[point.number] = search.asked(point.spec, held_out)
     except KeyboardInterrupt:
         ended = "it was interrupted"
     if search.trials and all(trial.ending == "failed" for trial in search.trials):
         raise RagError(f"every trial failed, the first one so: {search.trials[0].reason}", code="tune")
-    trials = tuple(points.get(trial.number, _point(trial)) for trial in search.trials)
+    trials = with_held_out(points_of(search.trials), outcomes, len(held_out))
     best = frontier(trials)
-    chosen, rule = choose(best, options.max_cpu_s, metric(name).margin) if best else (None, "no trial was completed")
+    nothing = (
+        "no question was scored in every completed trial"
+        if any(t.ending == "complete" for t in trials)
+        else "no trial was completed"
+    )
+    chosen, rule = choose(best, options.max_cpu_s, metric(name).margin) if best else (None, nothing)
     return Tuned(
         suite.name, name, options.seed, len(searched), len(held_out), trials, best, chosen, rule, ended,
         search.n_answers, search.cpu_s, search.energy_j,
@@ -181,35 +168,44 @@ class _Search:
     """Runs trials, compares them and keeps the account."""
 
     def __init__(
-        self, evaluate: Evaluate, searched: Sequence[str], held_out: Sequence[str], margin: float, options: TuneOptions
+        self,
+        evaluate: Evaluate,
+        reference: PipelineSpec,
+        searched: Sequence[str],
+        held_out: Sequence[str],
+        margin: float,
+        options: TuneOptions,
     ) -> None:
         self._evaluate = evaluate
+        self._reference = reference
+        self._usual_s = 0.0
         self._searched = searched
         self._held_out = held_out
         self._margin = margin
         self._options = options
         self.max_trials = options.max_trials
         self.seed = options.seed
-        self.trials: list[_Trial] = []
+        self.trials: list[Trial] = []
         self.n_answers = 0
         self.cpu_s = 0.0
         self.energy_j: float | None = 0.0
 
-    def run(self, trial: _Trial) -> None:
+    def run(self, trial: Trial) -> None:
         """Let a trial answer until it is beaten or done."""
         self.trials.append(trial)
         if same := next((other for other in self.trials[:-1] if _same(other.spec, trial.spec)), None):
-            trial.quality, trial.cpu_at, trial.energy_j = same.quality, same.cpu_at, same.energy_j
+            trial.quality, trial.cpu_at, trial.energy_j, trial.n_failed = same.quality, same.cpu_at, same.energy_j, same.n_failed
             trial.ending, trial.reason = ("failed" if same.ending == "failed" else "beaten"), f"the same as trial {same.number}"
             return
         for n in sorted({max(math.ceil(share * len(self._searched)), min(_MIN_PAIRS, len(self._searched))) for share in _RUNGS}):
-            outcome = self._asked(trial.spec, self._searched[trial.n : n])
+            outcome = self.asked(trial.spec, self._searched[trial.n : n])
             if isinstance(outcome, RagError):
                 trial.ending, trial.reason = "failed", str(outcome)
                 return
             trial.cpu_at[n] = trial.cpu_at[trial.n] + outcome.cpu_s
             trial.energy_j = _plus(trial.energy_j, outcome.energy_j)
-            trial.quality |= outcome.quality
+            trial.quality |= qualities(outcome)
+            trial.n_failed += len(outcome.failed)
             if not trial.quality:
                 trial.ending, trial.reason = "failed", f"none of {n} questions could be scored"
                 return
@@ -226,21 +222,26 @@ class _Search:
         """Whether the joules are used, those that the held-out half of the frontier will take included."""
         if not self._options.max_energy_j:
             return False
-        best = {point.number for point in frontier([_point(trial) for trial in self.trials])}
+        best = {point.number for point in frontier(points_of(self.trials))}
         owed = sum(((t.energy_j or 0.0) / t.n for t in self.trials if t.number in best), 0.0) * len(self._held_out)
         return (self.energy_j or 0.0) + owed >= self._options.max_energy_j
 
-    def held_out(self, point: Point) -> Point:
-        """A point with the figures of the other half; without them, where it fails there."""
-        n = len(self._held_out)
-        outcome = self._asked(point.spec, self._held_out)
-        if isinstance(outcome, RagError):
-            return dataclasses.replace(point, reason=str(outcome))
-        quality = statistics.fmean(outcome.quality.values()) if outcome.quality else None
-        energy_j = None if outcome.energy_j is None else outcome.energy_j / n
-        return dataclasses.replace(point, held_out_quality=quality, held_out_cpu_s=outcome.cpu_s / n, held_out_energy_j=energy_j)
+    def asked(self, spec: PipelineSpec, question_ids: Sequence[str]) -> Outcome | RagError:
+        """The outcome, its CPU seconds as they were at the speed that the machine had first, or why the settings cannot be run."""
+        before_s = self._reference_s()
+        self._usual_s = self._usual_s or before_s
+        outcome = self._put(spec, question_ids)
+        now_s = (before_s + self._reference_s()) / 2
+        if isinstance(outcome, RagError) or not now_s or not self._usual_s:
+            return outcome
+        return dataclasses.replace(outcome, cpu_s=outcome.cpu_s * self._usual_s / now_s)
 
-    def _asked(self, spec: PipelineSpec, question_ids: Sequence[str]) -> Outcome | RagError:
+    def _reference_s(self) -> float:
+        """CPU seconds of a few questions without a model; 0.0 where that fails, which its own trial tells."""
+        outcome = self._put(self._reference, self._searched[:_N_REFERENCE])
+        return 0.0 if isinstance(outcome, RagError) or outcome.failed else outcome.cpu_s
+
+    def _put(self, spec: PipelineSpec, question_ids: Sequence[str]) -> Outcome | RagError:
         """The outcome, on the account, or why the settings cannot be run; what is wrong with the search itself is raised."""
         try:
             outcome = self._evaluate(spec, question_ids)
@@ -253,6 +254,11 @@ class _Search:
         self.n_answers += len(question_ids)
         self.cpu_s += outcome.cpu_s
         self.energy_j = _plus(self.energy_j, outcome.energy_j)
+        if len(outcome.failed) == len(question_ids):
+            first = next(iter(outcome.failed.values()))
+            return RagError(f"all {len(question_ids)} questions failed, the first one so: {first}", code="tune")
+        if not outcome.cpu_s:
+            return RagError("its CPU seconds are not known, so that it cannot be compared", code="tune")
         return outcome
 
 
@@ -277,18 +283,19 @@ def is_beaten(mine: Outcome, other: Outcome, margin: float) -> bool:
     return (other.cpu_s <= mine.cpu_s and low > 0) or (other.cpu_s <= mine.cpu_s * _MUCH_CHEAPER and low >= -margin)
 
 
-def _proposals(suite: Suite, space: Space, packs: bool, search: _Search) -> Iterator[_Trial]:
+def _proposals(suite: Suite, space: Space, packs: bool, search: _Search) -> Iterator[Trial]:
     """The suite's pipelines, then what Optuna proposes, which is told what became of each."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=search.seed))
+    base = next((spec for spec in suite.pipelines if spec.name != NO_MODEL), suite.pipelines[0])
     for number in range(search.max_trials):
         if number < len(suite.pipelines):
-            yield _Trial(number, suite.pipelines[number])
+            yield Trial(number, suite.pipelines[number])
             continue
         asked = study.ask()
-        trial = _Trial(number, _proposed(asked, number, space, packs))
+        trial = Trial(number, _proposed(asked, number, space, packs, base))
         yield trial
         if trial.ending == "failed" or not trial.quality:
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
@@ -296,12 +303,15 @@ def _proposals(suite: Suite, space: Space, packs: bool, search: _Search) -> Iter
             study.tell(asked, [statistics.fmean(trial.quality.values()), trial.cpu_at[trial.n] / trial.n])
 
 
-def _proposed(asked: optuna.trial.Trial, number: int, space: Space, packs: bool) -> PipelineSpec:
-    """What Optuna proposes; only what has an effect is varied: a budget where a context is packed, a weight where there are vectors."""
+def _proposed(asked: optuna.trial.Trial, number: int, space: Space, packs: bool, base: PipelineSpec) -> PipelineSpec:
+    """What Optuna proposes; only what has an effect is varied: a budget where a context is packed, a weight where there are vectors.
+
+    The rest is as in ``base``.
+    """
     mode = asked.suggest_categorical("mode", space.modes)
     k = asked.suggest_int("k", *space.k, log=True)
-    settings: dict[str, Setting] = {}
-    budget, style = space.max_tokens[0], space.styles[0]
+    settings: dict[str, Setting] = dict(base.settings)
+    budget, style = base.max_tokens, base.style
     if mode not in ("eco", "bm25", "dense"):
         settings["search.dense_weight"] = round(asked.suggest_float("dense_weight", *space.dense_weight), 2)
     if mode in ("generative", "auto"):
@@ -333,13 +343,7 @@ def _halves(groups: Mapping[str, str], seed: int) -> tuple[tuple[str, ...], tupl
     return tuple(halves[0]), tuple(halves[1])
 
 
-def _point(trial: _Trial) -> Point:
-    quality = statistics.fmean(trial.quality.values()) if trial.quality else None
-    cpu_s = trial.cpu_at[trial.n] / trial.n if trial.n else None
-    return Point(trial.number, trial.spec, trial.ending, trial.reason, len(trial.quality), quality, cpu_s)
-
-
-def _seen(trial: _Trial, n: int) -> Outcome:
+def _seen(trial: Trial, n: int) -> Outcome:
     return Outcome(trial.quality, trial.cpu_at[n])
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from eval.metrics import metric
 from eval.suite import PipelineSpec, settings_table
 from rag.errors import InputError
 
@@ -30,12 +31,15 @@ class Point:
         spec: The settings.
         ending: How the trial ended.
         reason: Why it did not answer everything.
-        n_scored: Questions of the searched half that were scored.
-        quality: Mean of these; None where there is none.
-        cpu_s: CPU seconds per answer of the searched half.
-        held_out_quality: Mean over the other half; None where it was not asked, as are the next two.
+        n_scored: Questions of the searched half of which the quality is the mean: of trials that were completed the same ones, which all
+            of these could score.
+        quality: Mean of these, 0.0 for each that failed; None where there is none.
+        cpu_s: CPU seconds per answer of the searched half, those that failed left out.
+        n_failed: Questions of the searched half that failed.
+        held_out_quality: Mean over the other half; None where it was not asked, as are the next three.
         held_out_cpu_s: CPU seconds per answer there.
         held_out_energy_j: Joules per answer there; None also without a power model.
+        held_out_n_failed: Questions that failed there.
     """
 
     number: int
@@ -45,9 +49,11 @@ class Point:
     n_scored: int
     quality: float | None
     cpu_s: float | None
+    n_failed: int = 0
     held_out_quality: float | None = None
     held_out_cpu_s: float | None = None
     held_out_energy_j: float | None = None
+    held_out_n_failed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Tuned:
         rule: By which it was chosen, for people.
         ended: Why the search ended, for people.
         n_answers: Answers that the search asked for.
-        cpu_s: CPU seconds that they took.
+        cpu_s: CPU seconds that they took, as measured.
         energy_j: Joules; None where they are not known of all.
     """
 
@@ -84,6 +90,11 @@ class Tuned:
     cpu_s: float
     energy_j: float | None
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether the chosen settings left a question without an answer, in either half."""
+        return self.chosen is not None and bool(self.chosen.n_failed or self.chosen.held_out_n_failed or self.chosen.reason)
+
 
 def frontier(points: Sequence[Point]) -> tuple[Point, ...]:
     """The points that no other beats in quality and CPU time, of those that answered everything.
@@ -98,7 +109,7 @@ def frontier(points: Sequence[Point]) -> tuple[Point, ...]:
         Cheapest first.
     """
     kept: list[Point] = []
-    done = [p for p in points if p.ending == "complete"]
+    done = [p for p in points if p.ending == "complete" and p.quality is not None]
     for quality in sorted({_quality(p) for p in done}, reverse=True):
         equal = [p for p in done if _quality(p) == quality]
         cheapest_s = min(_cpu_s(p) for p in equal)
@@ -149,7 +160,8 @@ def settings_toml(tuned: Tuned) -> str:
         tuned: With a choice.
 
     Returns:
-        Text for ``ragwatt.toml``; a comment says where it comes from and which mode to ask with.
+        Text for ``ragwatt.toml``, with what was searched and what the suite sets; a comment says where it comes from and which mode to
+        ask with.
 
     Raises:
         InputError: If nothing was chosen.
@@ -157,7 +169,9 @@ def settings_toml(tuned: Tuned) -> str:
     if (point := tuned.chosen) is None:
         raise InputError(f"nothing was chosen: {tuned.rule}; allow more trials or joules", code="tune")
     spec = point.spec
-    values: dict[str, Setting] = {"search.k": spec.k, "context.max_tokens": spec.max_tokens, "context.style": spec.style}
+    values: dict[str, Setting] = {"search.k": spec.k, **spec.settings}
+    if metric(tuned.metric).call == "context":  # nothing else varies it
+        values |= {"context.max_tokens": spec.max_tokens, "context.style": spec.style}
     match spec.mode:
         case "eco" | "bm25" | "dense":
             values["search.mode"] = "dense" if spec.mode == "dense" else "bm25"
@@ -165,7 +179,6 @@ def settings_toml(tuned: Tuned) -> str:
             values["answer.generator"] = "model" if spec.mode == "generative" else "auto"
         case _:
             values["answer.generator"] = "extractive"
-    values |= spec.settings
     lines = [
         f"# Chosen by 'rag eval tune' from suite {tuned.suite}, seed {tuned.seed}: {tuned.rule}.",
         f"# {tuned.metric}: {_shown(point)}",
@@ -190,6 +203,7 @@ def tuned_text(tuned: Tuned) -> str:
         f"searched on {tuned.n_searched} questions, reported on {tuned.n_held_out} others; cheapest first:",
         *(f"{'*' if p == tuned.chosen else ' '} {p.number:>3}  {_shown(p)}  {_settings_line(p.spec)}" for p in tuned.frontier),
         *(f"  trial {p.number} failed: {p.reason}" for p in tuned.trials if p.ending == "failed"),
+        *(f"  trial {p.number}: {p.n_failed} questions failed" for p in tuned.trials if p.n_failed and p not in tuned.frontier),
         f"* chosen: {tuned.rule}",
     ]
     joules = "joules not known" if tuned.energy_j is None else f"{tuned.energy_j:.3g} J"
@@ -197,11 +211,14 @@ def tuned_text(tuned: Tuned) -> str:
 
 
 def _shown(point: Point) -> str:
+    n_failed = point.n_failed + (point.held_out_n_failed or 0)
+    failed = f"; {n_failed} questions failed" if n_failed else ""
     if point.held_out_cpu_s is None:
-        return f"{_quality(point):.3f} at {_cpu_s(point):.3g} CPU-s on the searched half, not asked on the other"
+        other = f"failed on the other: {point.reason}" if point.reason else "not asked on the other"
+        return f"{_quality(point):.3f} at {_cpu_s(point):.3g} CPU-s on the searched half, {other}{failed}"
     quality = "not scored" if point.held_out_quality is None else f"{point.held_out_quality:.3f}"
     joules = "" if point.held_out_energy_j is None else f", {point.held_out_energy_j:.2g} J"
-    return f"{quality} at {point.held_out_cpu_s:.3g} CPU-s{joules} an answer (searched half: {_quality(point):.3f})"
+    return f"{quality} at {point.held_out_cpu_s:.3g} CPU-s{joules} an answer (searched half: {_quality(point):.3f}){failed}"
 
 
 def _settings_line(spec: PipelineSpec) -> str:

@@ -107,7 +107,8 @@ def apply_waivers(report: Report, waivers: Sequence[Waiver], today: date) -> Rep
 
 
 def _waived(verdict: Verdict, waiver: Waiver | None) -> Verdict:
-    if waiver is None or verdict.outcome != "fail":
+    # A loss that is known may be borne; questions that failed are not known.
+    if waiver is None or verdict.outcome != "fail" or any(check.against == "failures" for check in verdict.checks):
         return verdict
     return replace(verdict, outcome="waived", waiver=f"waived by {waiver.by} until {waiver.expires}: {waiver.reason}")
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "list collections and what they hold",
     "repair": "check the data directory and rebuild what is damaged",
     "models": "list, add or verify models",
+    "serve": "answer over HTTP: REST and OpenAI-compatible",
     "eval": "measure quality beside cost, compare releases, stop a bad one",
     "keys": "make, list and revoke the keys of the service",
     "energy": "what joules and grams rest on here, and how to make them better",
@@ -113,6 +114,8 @@ def _command(name: str) -> Command:
             return of_cli
         case "eval":
             from eval.cli import main as command
+        case "serve":
+            from api.serve import main as command
         case "keys":
             from api.keys_cli import main as command
         case "energy":

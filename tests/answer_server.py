@@ -19,12 +19,13 @@ _MODES = {"eco": "bm25"}
 
 @dataclass
 class AnswerServer:
-    """What the service was asked; it fails where a query is in ``broken``."""
+    """What the service was asked; it fails where a query is in ``broken``, and is gone (503) where it is in ``gone``."""
 
     engine: Engine
     port: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     broken: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
 
     @property
     def url(self) -> str:
@@ -38,6 +39,9 @@ class _Exchange(JsonExchange):
         self.state.requests.append(body | {"path": self.path})
         if body["query"] in self.state.broken:
             self.send_json({"detail": "broken on purpose"}, status=400)
+            return
+        if body["query"] in self.state.gone:
+            self.send_json({"detail": "gone on purpose"}, status=503)
             return
         mode = _MODES.get(body.get("mode", ""), "hybrid")
         query = Query(body["query"], body["k"], "dense" if body.get("mode") == "dense" else "bm25" if mode == "bm25" else "hybrid")
@@ -58,8 +62,10 @@ class _Exchange(JsonExchange):
 
 
 @contextmanager
-def running_answer_server(engine: Engine, broken: frozenset[str] = frozenset()) -> Iterator[AnswerServer]:
+def running_answer_server(
+    engine: Engine, broken: frozenset[str] = frozenset(), gone: frozenset[str] = frozenset()
+) -> Iterator[AnswerServer]:
     """Serve an engine on a free port of 127.0.0.1 until the block ends."""
-    state = AnswerServer(engine, broken=broken)
+    state = AnswerServer(engine, broken=broken, gone=gone)
     with serving(_Exchange, state) as state.port:
         yield state

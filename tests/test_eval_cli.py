@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eval.record import load_result
 from rag.__main__ import main
 from tests.chat_server import ChatServer, Exchange, running_server
 from tests.command import Command
@@ -78,7 +81,27 @@ def test_question_that_fails_makes_the_status_three(
     monkeypatch.setenv("RAG_SEARCH_MAX_QUERY_CHARS", "30")
     outcome = rag("eval", "run", work / "suite.toml", "--out", tmp_path / "a.json")
     assert outcome.status == 3
-    assert "of 8 questions failed" in outcome.out
+    assert "of 8 questions failed, the first with query_too_long: " in outcome.out
+
+
+def test_metric_that_nothing_was_scored_by_is_shown_with_its_reason(rag: Command, work: Path, tmp_path: Path) -> None:
+    out = rag("eval", "run", work / "suite.toml", "--out", tmp_path / "a.json").out
+    (row,) = [each for each in out.splitlines() if each.split()[:1] == ["refusal"]]
+    assert row.count("- (not a question of this kind: 8)") == 2
+    found = rag("eval", "run", work / "suite.toml", "--out", tmp_path / "a.json", "--json").value
+    assert found["runs"][1]["reasons"]["refusal"] == {"not a question of this kind": 8}
+    assert found["runs"][1]["reasons"]["rejection"] == {"has an answer": 7}
+    assert "completion_tokens" not in found["runs"][1]["reasons"]
+
+
+def test_run_of_which_every_question_failed_tells_why(
+    rag: Command, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAG_SEARCH_MAX_QUERY_CHARS", "3")
+    outcome = rag("eval", "run", work / "suite.toml", "--out", tmp_path / "a.json")
+    assert outcome.status == 3
+    assert outcome.out.count("- (failed: 8)") == 30
+    assert outcome.out.count("8 of 8 questions failed, the first with query_too_long: ") == 2
 
 
 @pytest.mark.parametrize(
@@ -98,6 +121,11 @@ def test_question_that_fails_makes_the_status_three(
         (("eval", "new", "--out", "x.jsonl", "--n", "0"), "usage", "--n is 0; allowed: 1 or more"),
         (("eval", "interleave", "nowhere.toml"), "suite", "nowhere.toml cannot be read"),
         (("eval", "tune", "nowhere.toml"), "suite", "nowhere.toml cannot be read"),
+        (("eval", "tune", "nowhere.toml", "--trials", "0"), "usage", "--trials is 0; allowed: 1 or more"),
+        (("eval", "tune", "nowhere.toml", "--max-joules", "nan"), "usage", "--max-joules is nan; allowed: "),
+        (("eval", "tune", "nowhere.toml", "--max-cpu-s", "nan"), "usage", "--max-cpu-s is nan; allowed: "),
+        (("eval", "judge", "a.json", "--price", "nan", "-2"), "usage", "--price is nan -2; allowed: "),
+        (("eval", "judge", "a.json", "--price", "1", "-2"), "usage", "--price is 1 -2; allowed: "),
     ],
 )
 def test_wrong_input_is_one_clear_line(rag: Command, arguments: tuple[str, ...], code: str | None, message: str) -> None:
@@ -152,7 +180,8 @@ def test_gate_that_cannot_decide_has_its_own_status(rag: Command, work: Path, tm
     value = json.loads((work / "r.json").read_text())
     value["runs"][1]["questions"][0]["scores"]["ndcg@10"] = 0.5
     (tmp_path / "c.json").write_text(json.dumps(value))
-    assert rag("eval", "gate", tmp_path / "c.json", "--suite", work / "suite.toml", "--base", work / "r.json").status == 4
+    (tmp_path / "wide.toml").write_text(SUITE.replace("margin = 0.0\n", ""))
+    assert rag("eval", "gate", tmp_path / "c.json", "--suite", tmp_path / "wide.toml", "--base", work / "r.json").status == 4
 
 
 def test_report_is_written_with_plots_and_refuses_to_overwrite_a_result(rag: Command, work: Path, tmp_path: Path) -> None:
@@ -161,21 +190,40 @@ def test_report_is_written_with_plots_and_refuses_to_overwrite_a_result(rag: Com
     page = (tmp_path / "r.html").read_text()
     assert "Who built the boiler?" in page or "containment" in page
     assert sorted({path.suffix for path in (tmp_path / "plots").iterdir()}) == [".png", ".svg"]
-    assert rag.refused("eval", "report", work / "r.json", "--out", work / "r.json")[1] == "usage"
+    (work / "sub").mkdir()
+    for out in (work / "r.json", work / "sub" / ".." / "r.json"):
+        assert rag.refused("eval", "report", work / "r.json", "--out", out)[1] == "usage"
 
 
-def test_interleaved_releases_are_measured_and_gated(rag: Command, work: Path, tmp_path: Path) -> None:
-    out = tmp_path / "i.json"
-    found = rag("eval", "interleave", work / "suite.toml", "--only", "standard", "--rounds", "1", "--out", out, "--json").value
-    (ratio,) = found["ratios"]
-    assert (ratio["data"], ratio["pipeline"], ratio["n_questions"]) == ("handbook", "standard", 8)
+def cpu_suite(folder: Path) -> Path:
+    """The suite with one gate, on CPU seconds."""
+    path = folder / "suite.toml"
+    path.write_text(SUITE[: SUITE.index("[[gate]]")] + '[[gate]]\nmetric = "cpu_s"\npipeline = "standard"\nmargin = 0.03\n')
+    return path
+
+
+def test_interleaved_settings_are_measured_and_gated(rag: Command, work: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "i.json", tmp_path / "other.toml"
+    config.write_text("[search]\nk = 5\n")
+    options = ("--only", "standard", "--rounds", "1", "--limit", "6", "--base-config", config, "--out", out, "--json")
+    (ratio,) = rag("eval", "interleave", work / "suite.toml", *options).value["ratios"]
+    assert (ratio["data"], ratio["pipeline"], ratio["n_questions"]) == ("handbook", "standard", 6)
     assert ratio["ratio"] > 0
-    suite = tmp_path / "suite.toml"
-    suite.write_text(SUITE[: SUITE.index("[[gate]]")] + '[[gate]]\nmetric = "cpu_s"\npipeline = "standard"\nmargin = 0.03\n')
-    gate = rag("eval", "gate", work / "r.json", "--suite", suite, "--base", work / "r.json", "--interleaved", out)
+    gate = rag("eval", "gate", work / "r.json", "--suite", cpu_suite(tmp_path), "--base", work / "r.json", "--interleaved", out)
     assert gate.status in (0, 1, 4)
     assert "cpu_s of standard on handbook" in gate.out
-    assert "interleaved" in gate.out
+    assert "over 6 of 8 questions" in gate.out
+
+
+def test_release_against_itself_is_noise_that_no_gate_takes(rag: Command, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "i.json"
+    interleave = ("eval", "interleave", work / "suite.toml", "--only", "standard", "--rounds", "1", "--limit", "3", "--out", out)
+    _, code, message = rag.refused(*interleave)
+    assert (code, out.exists()) == ("interleave", False)
+    assert "base and candidate are one and the same" in message
+    assert "it shows the noise" in rag(*interleave, "--self").out
+    gate = ("eval", "gate", work / "r.json", "--suite", cpu_suite(tmp_path), "--interleaved", out)
+    assert "made with --self" in rag.refused(*gate)[2]
 
 
 def test_other_release_ingests_for_itself(rag: Command, work: Path, tmp_path: Path) -> None:
@@ -188,7 +236,7 @@ def test_other_release_ingests_for_itself(rag: Command, work: Path, tmp_path: Pa
     arguments = ("--base", other, "--only", "standard", "--rounds", "1", "--limit", "3", "--out", tmp_path / "i.json", "--json")
     assert rag("eval", "interleave", work / "suite.toml", *arguments).status == 0
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [" ingest " in calls[0], " ask " in calls[1]] == [True, True]
+    assert [calls[0], " ingest " in calls[1], " ask " in calls[2]] == ["--version", True, True]
 
 
 def test_tune_writes_settings_and_tells_its_own_cost(rag: Command, work: Path, tmp_path: Path) -> None:
@@ -200,13 +248,41 @@ def test_tune_writes_settings_and_tells_its_own_cost(rag: Command, work: Path, t
     assert asked.status == 0
 
 
+def test_tune_tells_failures_of_what_it_chose_by_its_status(
+    rag: Command, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAG_SEARCH_MAX_QUERY_CHARS", "30")
+    outcome = rag("eval", "tune", work / "suite.toml", "--trials", "2", "--out", tmp_path / "t.toml")
+    assert outcome.status == 3
+    assert "questions failed" in outcome.out
+    chosen = rag("eval", "tune", work / "suite.toml", "--trials", "2", "--out", tmp_path / "t.toml", "--json").value["chosen"]
+    assert chosen["n_failed"] + chosen["held_out_n_failed"] > 0
+    assert chosen["quality"] < 1.0
+
+
+def test_review_that_takes_nothing_writes_no_data_set_and_knows_what_was_skipped(
+    rag: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "set.jsonl"
+    new = ("eval", "new", "--out", out, "--n", "3")
+    monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
+    assert rag(*new).out.splitlines()[-1].endswith(f"0 accepted, 0 skipped, 0 known; nothing written to {out}")
+    monkeypatch.setattr("sys.stdin", io.StringIO("s\ns\nq\n"))
+    assert rag(*new, "--json").value == {"n_accepted": 0, "n_skipped": 2, "n_known": 0, "out": None}
+    monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
+    assert rag(*new, "--json").value == {"n_accepted": 0, "n_skipped": 0, "n_known": 2, "out": None}
+    assert not out.exists()
+    monkeypatch.setattr("sys.stdin", io.StringIO("e\nHow much?\n\na\n"))
+    assert rag(*new).out.splitlines()[-1].endswith(f"1 accepted, 0 skipped, 2 known; written to {out}")
+
+
 def test_new_data_set_is_made_by_way_of_a_table(rag: Command, work: Path, tmp_path: Path) -> None:
     table, out = tmp_path / "t.csv", tmp_path / "set.jsonl"
     made = rag("eval", "new", "--out", out, "--n", "3", "--csv", table, "--json").value
     assert made["n_drafts"] >= 1
     assert "boiler" in table.read_text().lower() or "garage" in table.read_text().lower() or "pump" in table.read_text().lower()
     read = rag("eval", "new", "--out", out, "--from-csv", table, "--json").value
-    assert read["n_accepted"] == 0
+    assert (read["n_accepted"], read["out"], out.exists()) == (0, None, False)
 
 
 def test_calibrate_needs_enough_labels(rag: Command, tmp_path: Path) -> None:
@@ -261,10 +337,26 @@ def test_answers_that_a_judge_says_nonsense_of_are_counted_and_never_guessed(
 
     judge.next_answers.extend([babbles] * 20)
     arguments = ("--pipeline", "standard", "--out", tmp_path / "j.json", "--json")
-    found = rag("eval", "judge", work / "r.json", *arguments).value
+    outcome = rag("eval", "judge", work / "r.json", *arguments)
+    assert outcome.status == 3
+    found = outcome.value
     quality = json.loads((tmp_path / "j.json").read_text())["runs"][1]["quality"]["judged_support"]
     assert found["n_unscored"] >= 6
     assert (quality["value"], quality["n"], quality["n_unscored"]) == (None, 0, 8)
+
+
+@pytest.mark.parametrize(("name", "judged"), [("a.json", "a-judged.json"), ("a.json.gz", "a-judged.json.gz")])
+def test_judged_result_stands_beside_the_result(
+    rag: Command, work: Path, tmp_path: Path, judge: ChatServer, name: str, judged: str
+) -> None:
+    content = (work / "r.json").read_bytes()
+    content = gzip.compress(content) if name.endswith(".gz") else content
+    (tmp_path / name).write_bytes(content)
+    judge.next_answers.extend([judges] * 40)
+    outcome = rag("eval", "judge", tmp_path / name, "--json")
+    assert (outcome.status, outcome.value["out"]) == (0, str(tmp_path / judged))
+    assert load_result(tmp_path / judged).judge
+    assert (tmp_path / name).read_bytes() == content
 
 
 def test_judge_without_a_server_is_refused(rag: Command, work: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -63,32 +64,28 @@ def new(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     else:
         model = open_language_model(settings)
         with closing(open_store(settings.data_dir, options.collection)) as store:
-            waiting = drafts(
-                store,
-                draw_passages(store, options.n, options.seed),
-                model,
-                timeout_s=settings.language_model.timeout_s,
-                done=decided(options.out),
-            )
+            passages, known = draw_passages(store, options.n, options.seed), decided(options.out)
+            waiting = drafts(store, passages, model, timeout_s=settings.language_model.timeout_s, done=known)
+            n_known = sum(chunk.chunk_id in known for chunk in passages)
             if options.csv:
-                done = {"n_drafts": write_table(waiting, options.csv)}
+                done = {"n_drafts": write_table(waiting, options.csv), "n_known": n_known}
             else:
-                done = asdict(keep(review(waiting, sys.stdin, sys.stderr if as_json else sys.stdout), options.out))
+                decisions = review(waiting, sys.stdin, sys.stderr if as_json else sys.stdout)
+                done = asdict(keep(decisions, options.out)) | {"n_known": n_known}
+    out = options.csv or (options.out if done["n_accepted"] else None)
     if as_json:
-        print_json(done | {"out": str(options.csv or options.out)})
+        print_json(done | {"out": str(out) if out else None})
     else:
-        line(
-            ", ".join(f"{count} {name.removeprefix('n_')}" for name, count in done.items())
-            + f"; written to {options.csv or options.out}"
-        )
+        counts = ", ".join(f"{count} {name.removeprefix('n_')}" for name, count in done.items())
+        line(f"{counts}; written to {out}" if out else f"{counts}; nothing written to {options.out}")
     return 0
 
 
 def judge(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
-    """Run `rag eval judge`; arguments and result as for `new`."""
+    """Run `rag eval judge`; arguments as for `new`, 3 when an answer stayed unscored."""
     parser = eval_parser("judge", "Let the language model of [judge] look at every claim of a result and its evidence.")
     parser.add_argument("result", type=Path, metavar="RESULT", help="result file with texts")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="result with the judge's metrics (default: over RESULT)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="result with the judge's metrics (default: RESULT-judged)")
     parser.add_argument("--pipeline", action="append", default=[], metavar="P", help="only this one")
     parser.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="calls an answer, the majority counts (default: %(default)s)"
@@ -96,10 +93,13 @@ def judge(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     parser.add_argument("--dry-run", action="store_true", help="say calls, tokens, dollars and joules; send nothing")
     parser.add_argument("--price", nargs=2, type=float, metavar=("IN", "OUT"), help="dollars for a million tokens read and written")
     options = parser.parse_args(argv)
-    result = load_result(options.result)
     if options.repeats < 1:
         raise InputError(f"--repeats is {options.repeats}; allowed: 1 or more", code="usage")
+    if options.price and not all(0 <= dollars < math.inf for dollars in options.price):
+        given = " ".join(f"{dollars:g}" for dollars in options.price)
+        raise InputError(f"--price is {given}; allowed: two finite numbers, 0 or more", code="usage")
     price = Price(*options.price) if options.price else None
+    result = load_result(options.result)
     opened = open_judge(
         settings.judge, settings.data_dir / _JUDGE_CACHE, repeats=options.repeats, seed=result.seed, section="judge"
     )
@@ -114,7 +114,7 @@ def judge(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     if not as_json:
         _show_dry(dry)
     judged = judged_result(result, cases, opened)
-    out = options.out or options.result
+    out = options.out or _beside(options.result)
     save_result(judged.result, out)
     shown = {"out": str(out), "judge": opened.id, "n_unscored": judged.n_unscored, "effort": msgspec.to_builtins(opened.effort)}
     if as_json:
@@ -123,7 +123,13 @@ def judge(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
         line(
             f"{opened.effort.n_calls} calls, {opened.effort.n_cached} from the cache, {judged.n_unscored} answers unscored; written to {out}"
         )
-    return 0
+    return 3 if judged.n_unscored else 0
+
+
+def _beside(path: Path) -> Path:
+    """Where a judged result goes: `r.json.gz` becomes `r-judged.json.gz`."""
+    suffix = next((each for each in (".json.gz", ".json") if path.name.endswith(each)), path.suffix)
+    return path.with_name(f"{path.name.removesuffix(suffix)}-judged{suffix}")
 
 
 def calibrate(argv: Sequence[str], settings: Settings, as_json: bool) -> int:

@@ -6,7 +6,8 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def interleave(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times each question is put (default: %(default)s)")
     parser.add_argument(
+        "--self", action="store_true", dest="is_self", help="measure the noise: A against A; 'rag eval gate' refuses such a file"
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="FILE", help="for 'rag eval gate --interleaved' (default: interleaved-NAME.json)"
     )
     options = parser.parse_args(argv)
@@ -82,6 +86,7 @@ def interleave(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     pair = SuitePair(
         base=Side(options.base or this, options.base_config, is_other=options.base is not None),
         candidate=Side(this, options.candidate_config, is_other=False),
+        is_self=options.is_self,
     )
     with watched() as progress, tempfile.TemporaryDirectory() as work:
         chosen = replace(run_options(options, settings), only=tuple(options.only))
@@ -90,12 +95,12 @@ def interleave(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     save_interleaved(found, out)
     ratios = [
         {
-            "data": data,
-            "pipeline": pipeline,
+            "data": one.data,
+            "pipeline": one.pipeline,
             "ratio": sum(one.candidate_cpu_s) / sum(one.base_cpu_s),
             "n_questions": len(one.questions),
         }
-        for (data, pipeline), one in found.items()
+        for one in found.pairs
     ]
     if as_json:
         print_json({"out": str(out), "ratios": ratios})
@@ -104,7 +109,8 @@ def interleave(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
             f"{each['data']}, {each['pipeline']}: {each['ratio']:.4f} times the CPU seconds of the base, {each['n_questions']} questions"
         )
     if not as_json:
-        line(f"written to {out}; 'rag eval gate --interleaved {out}' decides by it")
+        by_it = "it shows the noise" if found.is_self else f"'rag eval gate RESULT --suite SUITE --interleaved {out}' decides by it"
+        line(f"written to {out}; {by_it}")
     return 0
 
 
@@ -120,6 +126,7 @@ def _summary(result: Result, out: Path) -> dict[str, object]:
                 "n_questions": len(each.questions),
                 "n_failed": sum(bool(question.error) for question in each.questions),
                 "quality": {name: _as_json(estimate) for name, estimate in each.quality.items()},
+                "reasons": {name: reasons for name in each.quality if (reasons := _reasons(each, name))},
                 "cost": {name: _as_json(estimate) for name, estimate in each.cost.items()},
                 "method": each.method or None,
                 "notes": list(each.notes),
@@ -128,6 +135,11 @@ def _summary(result: Result, out: Path) -> dict[str, object]:
         ],
         "effort": msgspec.to_builtins(result.effort),
     }
+
+
+def _reasons(run: RunRecord, name: str) -> dict[str, int]:
+    """Why questions have no score of a metric, with their number, most frequent first."""
+    return dict(Counter(each.unscored[name] for each in run.questions if name in each.unscored).most_common())
 
 
 def _as_json(estimate: Estimate) -> dict[str, object]:
@@ -148,31 +160,37 @@ def _show(result: Result, out: Path) -> None:
         f"took {effort.wall_s:.0f} s; CPU: {effort.answers_cpu_s:.1f} s for answers, {effort.ingest_cpu_s:.1f} s for ingestion, "
         f"{effort.harness_cpu_s:.1f} s for the rest"
     )
-    line(f"written to {out}; 'rag eval report {out}' shows it, 'rag eval gate {out}' decides on it")
+    line(f"written to {out}; 'rag eval report {out}' shows it, 'rag eval gate {out} --suite SUITE' decides on it")
 
 
 def _table(runs: Sequence[RunRecord]) -> str:
-    """Metrics down, pipelines across; a metric that nothing was scored by is left out."""
+    """Metrics down, pipelines across; where nothing was scored by a metric, the most frequent reason."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("metric", *[each.pipeline for each in runs], box=SIMPLE)
     for name in runs[0].quality:
-        if any(each.quality[name].n for each in runs):
-            table.add_row(name, *[_cell(each.quality[name]) for each in runs])
+        table.add_row(name, *[Text(_cell(name, each.quality[name], _reasons(each, name))) for each in runs])
     for name in _SHOWN_COSTS:
         if any(each.cost[name].value is not None for each in runs):
             method = {each.method for each in runs if each.method} if name in ("energy_j", "carbon_g") else set()
-            table.add_row(f"{name} ({', '.join(sorted(method))})" if method else name, *[_cell(each.cost[name]) for each in runs])
-    console = Console(file=io.StringIO(), width=max(100, 30 + 26 * len(runs)), color_system=None)
+            table.add_row(
+                f"{name} ({', '.join(sorted(method))})" if method else name, *[_cell(name, each.cost[name]) for each in runs]
+            )
+    console = Console(file=io.StringIO(), width=max(100, 30 + 40 * len(runs)), color_system=None)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(each.rstrip() for each in console.file.getvalue().strip("\n").split("\n"))
 
 
-def _cell(estimate: Estimate) -> str:
+def _cell(name: str, estimate: Estimate, reasons: Mapping[str, int] | None = None) -> str:
     if estimate.value is None:
-        return "-"
-    span = f" [{figure(estimate.lo)}, {figure(estimate.hi)}]" if estimate.lo is not None and estimate.hi is not None else ""
-    return figure(estimate.value) + span + (f" (n {estimate.n})" if estimate.n_unscored else "")
+        return next((f"- ({reason}: {n})" for reason, n in (reasons or {}).items()), "-")
+    span = (
+        f" [{figure(estimate.lo, name)}, {figure(estimate.hi, name)}]"
+        if estimate.lo is not None and estimate.hi is not None
+        else ""
+    )
+    return figure(estimate.value, name) + span + (f" (n {estimate.n})" if estimate.n_unscored else "")

@@ -15,7 +15,8 @@ from eval.cli.shared import add_suite_options, eval_parser, print_json, print_li
 from eval.datasets import Dataset, load
 from eval.run import Asking, RunOptions, limited, open_target
 from eval.suite import DataSpec, MetricsSpec, PipelineSpec, Suite, load_suite
-from eval.tune import Outcome, Space, TuneOptions
+from eval.trials import Outcome
+from eval.tune import Space, TuneOptions
 from eval.tune import tune as search_settings
 from eval.tuned import Setting, settings_toml, tuned_text
 from ingest.report import Progress
@@ -34,12 +35,13 @@ def tune(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
         as_json: Print what was found as JSON.
 
     Returns:
-        0, or 1 where no settings could be chosen.
+        0, 1 where no settings could be chosen, or 3 where the chosen ones failed on questions.
     """
     options = _parser().parse_args(argv)
-    chosen = run_options(options, settings)
+    limits = TuneOptions(options.metric, options.trials, options.max_joules, options.max_cpu_s)
     suite = load_suite(options.suite)
-    limits = TuneOptions(options.metric, options.trials, options.max_joules, options.max_cpu_s, suite.seed)
+    limits = replace(limits, seed=suite.seed)
+    chosen = replace(run_options(options, settings), beside=suite.path.parent)
     name = options.metric or suite.metrics.correct
     suite = replace(suite, metrics=MetricsSpec((name,) if name else (), name, suite.metrics.depth))
     if (deferral := parse_deferral(options, time.time())) is not None:
@@ -56,11 +58,13 @@ def tune(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     else:
         print_lines(tuned_text(found))
         tell(f"written to {options.out}" if found.chosen else "no settings were written")
-    return 0 if found.chosen is not None else 1
+    if found.chosen is None:
+        return 1
+    return 3 if found.has_failures else 0
 
 
 class _Bench:
-    """Puts questions to settings; the pipeline asked last stays open, because a trial comes in several shares."""
+    """Puts questions to settings; the pipeline asked last stays open, because a trial comes in several shares, and so does the reference."""
 
     def __init__(self, suite: Suite, dataset: Dataset, options: RunOptions, progress: Progress) -> None:
         self._suite = suite
@@ -69,25 +73,31 @@ class _Bench:
         self._progress = progress
         self._scorer = open_scorer(options.calibration)
         self._queries = {query.query_id: query for query in dataset.queries}
-        self._open: Asking | None = None
+        self._reference = suite.pipelines[0]
+        self._open: dict[bool, Asking] = {}
 
     def __enter__(self) -> _Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        for is_reference in tuple(self._open):
+            self._close(is_reference)
 
     def evaluate(self, spec: PipelineSpec, ids: Sequence[str]) -> Outcome:
         """See `eval.tune.Evaluate`."""
-        if self._open is None or self._open.pipeline != spec:
-            self._close()
+        is_reference = spec == self._reference
+        asking = self._open.get(is_reference)
+        if asking is None or asking.pipeline != spec:
+            self._close(is_reference)
             target, _, _ = open_target(spec, self._dataset, self._options, self._progress)
-            self._open = Asking(self._suite, spec, target, self._scorer, has_texts=False)
+            asking = self._open[is_reference] = Asking(self._suite, spec, target, self._scorer, has_texts=False)
         self._progress.begin(spec.name, len(ids))
-        quality, cpu_s, joules = {}, [], []
+        quality, failed, cpu_s, joules = {}, {}, [], []
         (name,) = self._suite.metrics.names
         for question_id in ids:
-            record = self._open.record(self._queries[question_id], self._dataset.qrels.get(question_id, {}))
+            record = asking.record(self._queries[question_id], self._dataset.qrels.get(question_id, {}))
+            if record.error:
+                failed[question_id] = record.error
             if name in record.scores:
                 quality[question_id] = record.scores[name]
             if record.cost is not None:
@@ -95,12 +105,11 @@ class _Bench:
                 joules.append(record.cost.energy_j)
             self._progress.advance()
         known = [joule for joule in joules if joule is not None]
-        return Outcome(quality, math.fsum(cpu_s), math.fsum(known) if len(known) == len(joules) else None)
+        return Outcome(quality, math.fsum(cpu_s), math.fsum(known) if len(known) == len(joules) else None, failed)
 
-    def _close(self) -> None:
-        if self._open is not None:
-            self._open.target.close()
-            self._open = None
+    def _close(self, is_reference: bool) -> None:
+        if (asking := self._open.pop(is_reference, None)) is not None:
+            asking.target.close()
 
 
 def _parser() -> argparse.ArgumentParser:

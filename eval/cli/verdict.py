@@ -64,7 +64,7 @@ def gate(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     references = References(
         base=load_result(options.base) if options.base else None,
         anchor=load_result(options.anchor) if options.anchor else None,
-        interleaved=load_interleaved(options.interleaved) if options.interleaved else {},
+        interleaved=load_interleaved(options.interleaved) if options.interleaved else None,
     )
     report = gate_result(
         load_suite(options.suite), load_result(options.candidate), references, style_margin=style_margin(_GROUNDEDNESS)
@@ -91,7 +91,7 @@ def report(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     parser.add_argument("--experiment", default="ragwatt", metavar="NAME", help="of MLflow (default: %(default)s)")
     options = parser.parse_args(argv)
     results = [load_result(path) for path in options.results]
-    if options.out in options.results:
+    if options.out.resolve() in [path.resolve() for path in options.results]:
         raise InputError(f"--out {options.out} is one of the results; name another file", code="usage")
     write_report(results, options.out, options.plots)
     logged: list[str] = []

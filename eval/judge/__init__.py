@@ -1,9 +1,10 @@
 """An optional second opinion: a language model behind an OpenAI-compatible server judges claims against their evidence.
 
 All claims of an answer go with their evidence in one call, at temperature 0 and with a seed, and a JSON schema is asked for; what comes
-is checked anyway. What does not follow the schema is ``unscored``, kept as it came and counted, never guessed. Every call is kept under
-the hash of all that decides it, so that a run that breaks off pays for nothing twice. Documents and answer are hostile: documents are
-fenced as in `rag.generate.prompt`, question and answer go as JSON strings. What the judge takes is metered apart from what it judges.
+is checked anyway. What does not follow the schema is ``unscored``, kept as it came and counted, never guessed; the next run asks again.
+Every call is kept under the hash of all that decides it, so that a run that breaks off pays for no usable answer twice. Documents and
+answer are hostile: documents are fenced as in `rag.generate.prompt`, question and answer go as JSON strings. What the judge takes is
+metered apart from what it judges.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class JudgeEffort:
 
     Attributes:
         n_calls: Calls that were answered.
-        n_cached: Calls that were answered before.
-        n_unparsed: Votes, cached or not, that were not usable.
+        n_cached: Calls that were answered usably before.
+        n_unparsed: Votes that were not usable.
         n_prompt: Tokens read, by the server's count where it tells.
         n_completion: Tokens written.
         cpu_s: CPU seconds in this process, and of a local server whose process the settings name.
@@ -104,7 +105,7 @@ class JudgeEffort:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars for a million tokens, as the provider's list says."""
+    """Dollars for a million tokens, as the provider's list says; finite, 0.0 or more."""
 
     prompt_usd: float
     completion_usd: float
@@ -117,7 +118,7 @@ class DryRun:
     Attributes:
         n_answers: Answers to judge.
         n_calls: Calls that would be sent.
-        n_cached: Calls that are answered already.
+        n_cached: Calls that are answered usably already.
         n_unscored: Answers that cannot be sent.
         n_prompt: Tokens that would be read.
         n_completion: Tokens that could be written.
@@ -156,7 +157,7 @@ class _Reply(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A case as it is sent: key of all but the seed, prompt, cap, and why it cannot be sent."""
+    """A case as it is sent: key of all but the seed (server's URL and a hash), prompt, cap, and why it cannot be sent."""
 
     key: str
     prompt: Prompt
@@ -233,7 +234,7 @@ class Judge:
             if task.fault:
                 n_unscored += 1
                 continue
-            n_new = sum(load_call(self._cache, task.call(seed)) is None for seed in self._seeds)
+            n_new = sum(self._known(task, seed) is None for seed in self._seeds)
             n_cached += len(self._seeds) - n_new
             n_prompt += n_new * task.n_prompt
             written += [task.max_tokens] * n_new
@@ -258,12 +259,13 @@ class Judge:
     def _task(self, case: Case) -> _Task:
         texts = [_cut(case.answer, start, end) for start, end in case.claims]
         shown = [[passage.number, passage.title, passage.text] for passage in case.passages]
-        # Not the fence: it is made of the key, so that the same case is the same prompt in every run.
+        # Not the fence: it is made of this hash, so that the same case is the same prompt in every run, whatever the server.
         content = json.dumps([self.id, case.question, case.answer, texts, shown])
-        key = hashlib.sha256(content.encode("ascii")).hexdigest()
+        case_hash = hashlib.sha256(content.encode("ascii")).hexdigest()
+        key = f"{self._settings.url.rstrip('/')} {case_hash}"
         claims = [{"claim": n, "text": text} for n, text in enumerate(texts, start=1)]
         asked = json.dumps({"question": case.question, "answer": case.answer, "claims": claims}, ensure_ascii=False)
-        prompt = render(self._template, asked, case.passages, new_fence(asked, case.passages, _drawn_from(key)))
+        prompt = render(self._template, asked, case.passages, new_fence(asked, case.passages, _drawn_from(case_hash)))
         n_prompt, max_tokens = self._chat.count(prompt), _TOKENS_AROUND + _TOKENS_PER_CLAIM * len(texts)
         fault = "" if case.answer.strip() else "the answer is empty"
         if n_prompt + max_tokens > self._chat.window:
@@ -275,8 +277,8 @@ class Judge:
         return read_vote(kept.text, kept.finish, task.n_claims)
 
     def _answered(self, task: _Task, seed: int) -> Kept:
-        """A call from the cache, or sent and kept there."""
-        if (kept := load_call(self._cache, task.call(seed))) is not None:
+        """A usable call from the cache, or sent and kept there."""
+        if (kept := self._known(task, seed)) is not None:
             self.effort = replace(self.effort, n_cached=self.effort.n_cached + 1)
             return kept
         began = time.monotonic()
@@ -292,6 +294,11 @@ class Judge:
             energy=_sum([effort.energy, joules]) if effort.n_calls else joules,
         )
         return kept
+
+    def _known(self, task: _Task, seed: int) -> Kept | None:
+        """A call of the cache that was usable; what was not is asked again."""
+        kept = load_call(self._cache, task.call(seed))
+        return None if kept is None or read_vote(kept.text, kept.finish, task.n_claims).fault else kept
 
     def _asked(self, task: _Task, seed: int) -> Kept:
         timeout_s = self._settings.timeout_s
@@ -373,10 +380,10 @@ def _cut(answer: str, start: int, end: int) -> str:
     return answer[start:end]
 
 
-def _drawn_from(key: str) -> Callable[[int], str]:
+def _drawn_from(case_hash: str) -> Callable[[int], str]:
     """Marks that a document cannot know, because it would have to hold a hash of itself; `new_fence` leaves out those that occur."""
     n_draw = itertools.count()
-    return lambda n_bytes: hashlib.sha256(f"{key} {next(n_draw)}".encode()).hexdigest()[: 2 * n_bytes]
+    return lambda n_bytes: hashlib.sha256(f"{case_hash} {next(n_draw)}".encode()).hexdigest()[: 2 * n_bytes]
 
 
 def _sum(energies: Sequence[Figure | None]) -> Figure | None:

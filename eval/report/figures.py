@@ -279,7 +279,9 @@ def _stages(entries: Sequence[Entry], unit: CostUnit) -> Stages:
 
 
 def _costs(entry: Entry) -> list[CostRecord]:
-    return [question.cost for question in entry.run.questions if question.cost and _finite(question.cost.cpu_s)]
+    return [
+        question.cost for question in entry.run.questions if question.cost and not question.error and _finite(question.cost.cpu_s)
+    ]
 
 
 def _mean_stage(costs: Sequence[CostRecord], name: str, unit: CostUnit) -> float:

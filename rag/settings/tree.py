@@ -205,6 +205,51 @@ class EvalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """How the service takes and refuses requests.
+
+    Attributes:
+        host: Address to listen on; another than loopback needs a key first.
+        port: Port to listen on; 0 takes a free one.
+        max_query_bytes: Largest body of a request that is no upload.
+        max_upload_bytes: Largest body of an upload.
+        workers: Requests worked on at a time; 0 means one a core.
+        queue: Requests that wait behind those; more are refused at once.
+        timeout_s: Longest wait for one answer, the queue included.
+        embed_timeout_s: Of it, for the vector of a query; then the query is searched by words alone.
+        search_timeout_s: Of it, for each stage of search.
+        generate_timeout_s: Of it, for a language model; then the answer is extracted.
+        drain_s: Longest wait for requests in flight after SIGTERM.
+        poll_s: Seconds between looks for a new version.
+        idle_unload_s: Seconds without a request after which the models are let go; 0 means never.
+        max_batch: Questions of one batch.
+        max_texts: Texts of one call of embeddings or rerank.
+        keep_jobs_s: How long a job that is over, and its idempotency key, are kept.
+        log_queries: ``on`` writes the text of queries into the log.
+        cors_origins: Origins that browsers may call from, with commas between; empty closes the service to other sites.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_query_bytes: int = 1_000_000
+    max_upload_bytes: int = 32_000_000
+    workers: int = 0
+    queue: int = 64
+    timeout_s: float = 60.0
+    embed_timeout_s: float = 5.0
+    search_timeout_s: float = 5.0
+    generate_timeout_s: float = 45.0
+    drain_s: float = 30.0
+    poll_s: float = 1.0
+    idle_unload_s: float = 900.0
+    max_batch: int = 1000
+    max_texts: int = 256
+    keep_jobs_s: float = 86_400.0
+    log_queries: Literal["off", "on"] = "off"
+    cors_origins: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set.
 
@@ -221,6 +266,7 @@ class Settings:
         judge: Gives its opinion on answers in `rag eval judge`; only servers, ``kind`` is ``http``.
         cache: See `CacheSettings`.
         eval: See `EvalSettings`.
+        api: See `ServiceSettings`; not called ``service``, because Kubernetes sets RAG_SERVICE_HOST for a service called "rag".
         energy: See `EnergySettings`.
     """
 
@@ -236,4 +282,5 @@ class Settings:
     judge: LanguageModelSettings = field(default_factory=LanguageModelSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     eval: EvalSettings = field(default_factory=EvalSettings)
+    api: ServiceSettings = field(default_factory=ServiceSettings)
     energy: EnergySettings = field(default_factory=EnergySettings)

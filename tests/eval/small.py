@@ -44,10 +44,12 @@ correct = "containment"
 [[gate]]
 metric = "containment"
 pipeline = "standard"
+margin = 0.0
 min = 0.8
 
 [[gate]]
 metric = "ndcg@10"
+margin = 0.0
 """
 
 

@@ -53,6 +53,7 @@ def test_labelled_answers_calibrate_whole_answers(tmp_path: Path) -> None:
     supports = [own.judge(one["answer"], one["passages"]).support or 0.0 for one in (row(101), row(102))]
     assert supports[0] >= own.answer_threshold > supports[1]
     assert f"scorer {own.id}" in calibrated_text(done)
+    assert "changes the support of whole answers (`grounding.support`), no metric of a suite" in calibrated_text(done)
 
 
 def test_many_labelled_claims_make_an_isotonic_curve(tmp_path: Path) -> None:
@@ -61,6 +62,7 @@ def test_many_labelled_claims_make_an_isotonic_curve(tmp_path: Path) -> None:
     (fitted,) = done.curves
     assert (fitted.of, fitted.method, fitted.n, fitted.n_groups) == ("claim", "isotonic", 300, 60)
     assert fitted.error_after < 0.05
+    assert "no metric" not in calibrated_text(done)
     assert open_scorer(tmp_path / "own.json").calibration.answer is None
 
 

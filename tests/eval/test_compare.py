@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import math
 
+import msgspec
 import pytest
 
 from eval.compare import Place, Row, compare, compare_metric
 from eval.record import Result
-from eval.tables import as_json, as_markdown, as_text
+from eval.tables import as_json, as_markdown, as_text, figure
 from rag.errors import InputError
 from tests.eval.results import Scores, make_result, make_run
 
@@ -192,4 +193,61 @@ def test_tables_show_every_row_and_what_was_lost() -> None:
         assert "not interleaved" in text
         assert "mrr@10 of standard on set: 1 questions are scored in the base only: [b]odd[/b] (1)" in text
     assert "a\\|b" in as_markdown(compare(base, candidate))
-    assert "a|b" in as_text(compare(base, candidate))
+    assert "a|b" in as_text(compare(base, candidate), 200)
+
+
+def test_text_leaves_out_columns_until_it_fits_and_markdown_keeps_them() -> None:
+    slices = ["a", "b"]
+    base = make_result(make_run({"ndcg@10": [0.5, 0.6]}, slices=slices))
+    comparison = compare(base, make_result(make_run({"ndcg@10": [0.4, 0.7]}, slices=slices)))
+    spare = ("McNemar", "MDE", "needed", "worst slice")
+    texts = [as_text(comparison, 200)]
+    for _ in spare:
+        texts.append(as_text(comparison, max(map(len, texts[-1].splitlines())) - 1))
+    assert [[name in text for name in spare] for text in texts] == [[i >= n for i in range(4)] for n in range(5)]
+    assert all(name in as_markdown(comparison) for name in spare)
+    assert as_text(comparison, 20) == texts[-1]
+
+
+def test_text_fits_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = make_result(make_run({"ndcg@10": [0.5, 0.6]}, slices=["a", "b"]))
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = as_text(compare(base, base))
+    monkeypatch.setenv("COLUMNS", "110")
+    assert max(map(len, as_text(compare(base, base)).splitlines())) <= 110 < max(map(len, wide.splitlines()))
+
+
+def test_why_something_is_not_comparable_stands_below_the_table() -> None:
+    comparison = compare(make_result(BASE), make_result(BASE, make_run({"mrr@10": [1.0]}, data="new")))
+    for text in (as_text(comparison, 100), as_markdown(comparison)):
+        assert "mrr@10 of standard on new is not comparable: the base has no run of pipeline standard on new" in text
+
+
+def test_data_sets_that_differ_are_told_once_with_short_checksums() -> None:
+    runs = (BASE, make_run({"ndcg@10": [0.5]}, data="other"))
+    base, other = make_result(*runs, checksum="a" * 64), make_result(*runs, checksum="b" * 64)
+    candidate = msgspec.structs.replace(other, data=(other.data[0], base.data[1]))
+    text = as_text(compare(base, candidate))
+    assert text.count(f"checksum {'a' * 12} against {'b' * 12}") == 1
+    assert "a" * 13 not in text
+
+
+def test_a_data_set_of_which_a_result_has_no_record_is_not_compared() -> None:
+    candidate = msgspec.structs.replace(make_result(BASE), data=())
+    assert "data set set is not the same" in compare_metric(make_result(BASE), candidate, NDCG).reason
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "shown"),
+    [
+        (None, "carbon_g", "-"),
+        (0.0, "carbon_g", "0.0000"),
+        (0.0000234, "carbon_g", "2.3e-05"),
+        (-0.0000234, "", "-2.3e-05"),
+        (0.0012, "carbon_g", "0.0012"),
+        (12.34, "", "12.3"),
+        (150.5 * 2**20, "peak_rss_bytes", "150.5 MiB"),
+    ],
+)
+def test_figure_shows_at_least_two_digits_and_bytes_as_mib(value: float | None, name: str, shown: str) -> None:
+    assert figure(value, name) == shown

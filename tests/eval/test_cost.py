@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from eval.cost import cost_record, run_cost
+from eval.cost import PeakMark, cost_record, run_cost
 from eval.record import CostRecord, QuestionRecord, StageRecord
 from rag.cost import Measurement, StageCost, TokenCounts
 from rag.wire import measurement_json
@@ -74,3 +76,64 @@ def test_interval_is_that_of_groups() -> None:
 def test_record_keeps_what_the_measurement_said() -> None:
     measurement = Measurement(0.2, 0.1, None, TokenCounts(), (StageCost("embed", 0.2, 0.1),), "off", 5)
     assert cost_record(measurement_json(measurement)) == CostRecord(0.1, 0.2, 5, stages=(StageRecord("embed", 0.1),))
+
+
+def failed(name: str, cost: CostRecord | None) -> QuestionRecord:
+    return QuestionRecord(name, name, "s", {}, cost=cost, error="model: it failed")
+
+
+def test_correct_answers_pay_for_the_questions_that_failed_and_means_do_not() -> None:
+    found = run_cost([asked("a", cost(1.0, 4.0), 1.0), failed("b", cost(5.0, 6.0))], "containment", 0)
+    assert (found.estimates["cpu_s"].value, found.estimates["cpu_s"].n_unscored) == (1.0, 1)
+    assert found.estimates["cpu_s_per_correct"].value == 6.0
+    assert found.estimates["energy_j_per_correct"].value == 10.0
+    assert found.notes == ()
+
+
+def test_price_of_a_correct_answer_is_not_known_where_a_failure_did_not_tell_its_cost() -> None:
+    found = run_cost([asked("a", cost(1.0), 1.0), failed("b", None), failed("c", cost(1.0))], "containment", 0)
+    assert found.estimates["cpu_s"].value == 1.0
+    assert found.estimates["cpu_s_per_correct"].value is None
+    assert found.notes == ("cost per correct answer is not known: 1 failed questions did not tell what they spent",)
+
+
+def test_joules_of_a_failure_that_are_not_known_leave_the_cpu_seconds_known() -> None:
+    found = run_cost([asked("a", cost(1.0, 4.0), 1.0), failed("b", cost(1.0))], "containment", 0)
+    assert found.estimates["cpu_s_per_correct"].value == 2.0
+    assert found.estimates["energy_j_per_correct"].value is None
+
+
+def test_peak_of_the_run_goes_before_those_of_the_answers() -> None:
+    assert run_cost([asked("a", cost(1.0))], "", 0).estimates["peak_rss_bytes"].value == 100
+    assert run_cost([asked("a", cost(1.0))], "", 0, 70).estimates["peak_rss_bytes"].value == 70
+
+
+def test_peak_forgets_what_was_before_and_keeps_what_came_after() -> None:
+    n_big = 200 << 20
+    block = bytearray(n_big)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    del block
+    mark = PeakMark()
+    before = mark.n_bytes()
+    if before is None:
+        pytest.skip("this system cannot reset the mark")
+    grown = bytearray(b"y") * n_big
+    del grown
+    after = mark.n_bytes()
+    assert after is not None
+    assert after - before > n_big * 0.8
+    forgotten = PeakMark().n_bytes()
+    assert forgotten is not None
+    assert after - forgotten > n_big * 0.8
+
+
+def test_peak_that_cannot_be_reset_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "clear_refs").mkdir()
+    (tmp_path / "status").write_text("VmHWM: 5 kB\n")
+    assert PeakMark(tmp_path).n_bytes() is None
+
+
+def test_peak_that_is_reset_is_read_in_bytes(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("VmPeak:\t9 kB\nVmHWM:\t5 kB\n")
+    mark = PeakMark(tmp_path)
+    assert (mark.n_bytes(), (tmp_path / "clear_refs").read_text()) == (5 * 1024, "5")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,29 @@ def test_without_a_model_the_rarest_name_or_number_becomes_a_gap(store: Store) -
     assert draft.question == f"The wheel of mill {GAP} was turned by 47 oxen in the dry year 1807."
     assert (draft.answers, draft.doc_id, draft.note) == (("7",), mill(store).doc_id, "fill the blank: make a question of it")
     assert not draft.is_question
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "answer"),
+    [
+        ("the formula SUM(A1) adds up what stands in the cells", f"the formula SUM({GAP}) adds up what stands in the cells", "A1"),
+        ("the lamp is fed by a cable of 5mm from the old pier", f"the lamp is fed by a cable of {GAP} from the old pier", "5mm"),
+        ("it costs 1,234.5 euros to have the wheel made anew", f"it costs {GAP} euros to have the wheel made anew", "1,234.5"),
+        (
+            "people had COVID-19, and stayed in the house for long",
+            f"people had {GAP}, and stayed in the house for long",
+            "COVID-19",
+        ),
+        (
+            "the page is served by Node.js and read by Ida Holm too",
+            f"the page is served by Node.js and read by {GAP} too",
+            "Ida Holm",
+        ),
+    ],
+)
+def test_gap_takes_the_place_of_a_whole_word(store: Store, sentence: str, question: str, answer: str) -> None:
+    (draft,) = drafts(store, [replace(mill(store), text=sentence)], None)
+    assert (draft.question, draft.answers) == (question, (answer,))
 
 
 def test_passage_without_a_name_or_number_gives_no_draft_without_a_model(store: Store) -> None:

@@ -5,10 +5,11 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from eval.gate import Check, Outcome, References, Report, Verdict, gate, whole
-from eval.interleave import Interleaved
 from eval.record import Result
+from eval.side import PairRecord, SideBySide, SideRecord
 from eval.suite import NO_MODEL, GateSpec
 from eval.tables import as_json, report_markdown, report_text
 from rag.errors import InputError
@@ -70,11 +71,17 @@ def test_fifteen_questions_that_differ_are_too_few() -> None:
 
 
 def test_questions_of_one_document_alone_decide_nothing_unless_they_are_equal() -> None:
-    groups = ["g"] * 10
-    base = make_result(make_run({"ndcg@10": [0.5] * 10}, groups=groups))
-    other = make_result(make_run({"ndcg@10": [0.5] * 8 + [0.4, 0.6]}, groups=groups))
+    groups = ["g"] * 60
+    base = make_result(make_run({"ndcg@10": [0.5] * 60}, groups=groups))
+    other = make_result(make_run({"ndcg@10": [0.5] * 58 + [0.4, 0.6]}, groups=groups))
     found = [gate(make_suite(NDCG), each, References(base), style_margin=0.0).outcome for each in (base, other)]
     assert found == ["pass", "inconclusive"]
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(15, "inconclusive"), (58, "inconclusive"), (59, "pass")])
+def test_few_questions_without_a_difference_decide_nothing(n: int, outcome: str) -> None:
+    base = make_result(make_run({"ndcg@10": [0.5] * n}))
+    assert gate(make_suite(NDCG), base, References(base), style_margin=0.0).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -240,18 +247,19 @@ def test_cpu_margin_without_a_measurement_in_one_job_is_inconclusive() -> None:
     assert cost_report(GateSpec("cpu_s", margin=0.03)).outcome == "inconclusive"
 
 
-def interleaved(factor: float, deviation: float, n: int = N) -> Interleaved:
+def interleaved(factor: float, deviation: float, n: int = N) -> SideBySide:
     rng = random.Random(7)
     base = [rng.uniform(0.01, 0.03) for _ in range(n)]
-    return Interleaved(
-        tuple(f"q{i}" for i in range(n)), tuple(base), tuple(cpu_s * factor * (1 + rng.gauss(0, deviation)) for cpu_s in base)
-    )
+    candidate = [cpu_s * factor * (1 + rng.gauss(0, deviation)) for cpu_s in base]
+    pair = PairRecord("set", "c0", "standard", tuple(f"q{i}" for i in range(n)), tuple(base), tuple(candidate))
+    release = SideRecord("1.0.0", "")
+    return SideBySide("suite", "suite-checksum", release, release, is_self=False, pairs=(pair,))
 
 
-def cpu_check(measured: Interleaved, margin: float | None = None) -> Check:
+def cpu_check(measured: SideBySide, margin: float | None = None) -> Check:
     run = make_run({"ndcg@10": FLAT}, cpu_s=[0.02] * N)
     suite = make_suite(GateSpec("cpu_s", margin=margin), metrics=["ndcg@10"])
-    references = References(make_result(run), interleaved={("set", "standard"): measured})
+    references = References(make_result(run), interleaved=measured)
     return gate(suite, make_result(run), references, style_margin=0.0).verdicts[0].checks[0]
 
 
@@ -277,9 +285,109 @@ def test_a_single_measured_question_decides_nothing() -> None:
     assert cpu_check(interleaved(1.5, 0.01, n=1)).outcome == "inconclusive"
 
 
+def with_ids(measured: SideBySide, ids: Sequence[str]) -> SideBySide:
+    return replace(measured, pairs=(replace(measured.pairs[0], questions=tuple(ids)),))
+
+
+SAME = interleaved(1.0, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (with_ids(SAME, [f"invented-{i}" for i in range(N)]), "200 questions of the CPU seconds are not of the candidate's run"),
+        (
+            replace(SAME, pairs=(replace(SAME.pairs[0], checksum="c1"),)),
+            "another data set than the candidate's run: checksum c1 against",
+        ),
+        (replace(SAME, suite_checksum="f" * 64), f"another suite file than the candidate's run: checksum {'f' * 12} against"),
+        (replace(SAME, candidate=SideRecord("0.9.0", "")), "of the candidate are of version 0.9.0, its result is of 1.0.0"),
+        (replace(SAME, base=SideRecord("0.9.0", "")), "of the base are of version 0.9.0, its result is of 1.0.0"),
+    ],
+)
+def test_cpu_seconds_of_something_else_decide_nothing(other: SideBySide, reason: str) -> None:
+    check = cpu_check(other)
+    assert check.outcome == "inconclusive"
+    assert reason in check.reason
+
+
+def test_cpu_seconds_of_some_of_the_questions_decide_and_say_so() -> None:
+    check = cpu_check(interleaved(1.0, 0.01, n=150))
+    assert check.outcome == "pass"
+    assert "over 150 of 200 questions" in check.reason
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (replace(SAME, is_self=True), "made with --self"),
+        (replace(SAME, suite="other"), "of suite 'other', the gates are of 'suite'"),
+    ],
+)
+def test_cpu_seconds_that_cannot_decide_are_refused(other: SideBySide, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cpu_check(other)
+
+
+def half_failed(spec: GateSpec, *, with_base: bool) -> Report:
+    """Of twelve questions six failed, in the base too."""
+    half = [0.5] * 6 + [None] * 6
+    result = make_result(make_run({"ndcg@10": half}, cpu_s=[0.02] * 12, why="failed"))
+    suite = make_suite(spec, metrics=["ndcg@10"])
+    return gate(suite, result, References(result if with_base else None), style_margin=0.0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "with_base"),
+    [
+        (GateSpec("ndcg@10", margin=0.02), True),
+        (GateSpec("ndcg@10", max=0.9), False),
+        (GateSpec("ndcg@10", min=0.1), False),
+        (GateSpec("cpu_s", max=0.05), False),
+        (GateSpec("cpu_s", max=0.05), True),
+    ],
+)
+def test_a_run_with_failed_questions_passes_no_gate(spec: GateSpec, with_base: bool) -> None:
+    report = half_failed(spec, with_base=with_base)
+    (verdict,) = report.verdicts
+    assert (verdict.outcome, report.exit_code) == ("inconclusive", 4)
+    assert "failures: inconclusive: 6 of 12 questions failed" in report_text(report)
+    assert "standard on set: 6 of 12 questions failed" in report.notes
+
+
+def test_a_gate_that_fails_still_fails_where_questions_failed() -> None:
+    assert half_failed(GateSpec("cpu_s", max=0.01), with_base=False).outcome == "fail"
+
+
+def test_a_metric_that_only_failed_questions_have_is_not_passed_over() -> None:
+    scored = make_run({"ndcg@10": [0.5] * 2})
+    failed = make_run({"mrr@10": [0.5, None]}, data="other", why="failed")
+    suite = make_suite(GateSpec("ndcg@10", min=0.1), data=["set", "other"])
+    report = gate(suite, make_result(scored, failed), References(), style_margin=0.0)
+    assert [verdict.outcome for verdict in report.verdicts] == ["pass", "inconclusive"]
+
+
+def test_a_cost_that_some_questions_do_not_tell_is_no_pass() -> None:
+    run = make_run({"ndcg@10": FLAT}, cpu_s=[0.02] * 150 + [None] * 50)
+    found = [
+        gate(make_suite(GateSpec("cpu_s", max=limit), metrics=["ndcg@10"]), make_result(run), References(), style_margin=0.0)
+        for limit in (0.03, 0.01)
+    ]
+    assert [report.outcome for report in found] == ["inconclusive", "fail"]
+    assert "50 of 200 questions have no such cost" in found[0].verdicts[0].checks[0].reason
+
+
+def test_other_documents_are_explained_once() -> None:
+    run = make_run({"ndcg@10": FLAT, "mrr@10": FLAT})
+    suite = make_suite(GateSpec("ndcg@10"), GateSpec("mrr@10"))
+    report = gate(suite, make_result(run, n_documents=237), References(make_result(run, n_documents=236)), style_margin=0.0)
+    assert report.outcome == "inconclusive"
+    assert report_text(report).count("other documents (236 against 237; limit or hide differ)") == 1
+
+
 def test_cpu_seconds_that_no_gate_asks_for_are_noted() -> None:
     run = make_result(make_run({"ndcg@10": FLAT}))
-    report = gate(make_suite(NDCG), run, References(run, interleaved={("set", "standard"): interleaved(1, 0.01)}), style_margin=0.0)
+    report = gate(make_suite(NDCG), run, References(run, interleaved=interleaved(1, 0.01)), style_margin=0.0)
     assert report.notes == ("CPU seconds of standard on set were measured but no gate asks for them",)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from eval.gate import References, Report, gate
-from eval.interleave import Interleaved
 from eval.record import Result
+from eval.side import PairRecord, SideBySide, SideRecord
 from eval.suite import GateSpec
 from tests.eval.results import make_result, make_run, make_suite
 
@@ -150,14 +150,19 @@ def cpu_outcome(factor: float, seed: int) -> str:
     """120 questions, each read with 1 % of noise on either side."""
     rng = np.random.default_rng(seed)
     true = rng.uniform(0.01, 0.03, 120)
-    measured = Interleaved(
+    pair = PairRecord(
+        "set",
+        "c0",
+        "standard",
         tuple(f"q{i}" for i in range(120)),
         tuple((true * rng.normal(1, 0.01, 120)).tolist()),
         tuple((factor * true * rng.normal(1, 0.01, 120)).tolist()),
     )
+    side = SideRecord("1.0.0", "")
+    measured = SideBySide("suite", "suite-checksum", side, side, is_self=False, pairs=(pair,))
     columns = release(120, seed)
     suite = make_suite(GateSpec("cpu_s", margin=0.03), metrics=["ndcg@10"])
-    references = References(result(columns), interleaved={("set", "standard"): measured})
+    references = References(result(columns), interleaved=measured)
     return gate(suite, result(columns), references, style_margin=0.0).outcome
 
 

@@ -122,3 +122,44 @@ def test_nan_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"seed": 0', '"seed": NaN'))
     with pytest.raises(InputError, match="is not JSON: NaN is not a number"):
         load_result(path)
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    path = tmp_path / "r.json"
+    save_result(result(), path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize("figure", ["1e999", "7.0", "-0.5"])
+def test_score_that_no_metric_gives_is_refused_with_its_key(tmp_path: Path, figure: str) -> None:
+    with pytest.raises(InputError, match=r"at \$.runs\[0\].questions\[0\].scores\['containment'\] is no score of that metric"):
+        load_result(edited(tmp_path, '"containment": 1.0', f'"containment": {figure}'))
+
+
+def test_cost_that_is_not_finite_is_refused_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\$.runs\[0\].questions\[0\].cost is negative or not finite"):
+        load_result(edited(tmp_path, '"wall_s": 0.2', '"wall_s": -1.0'))
+
+
+def test_question_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="question 'q0' stands twice"):
+        load_result(edited(tmp_path, '"question_id": "q1"', '"question_id": "q0"'))
+
+
+def test_json_without_end_of_nesting_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="r.json"):
+        load_result(tmp_path / "r.json")
+
+
+def test_corrupt_gzip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.json.gz"
+    save_result(result(), path)
+    content = bytearray(path.read_bytes())
+    content[20] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="r.json.gz"):
+        load_result(path)

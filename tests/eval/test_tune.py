@@ -6,14 +6,17 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.answers import contains_answer
 from eval.suite import PipelineSpec, Suite, load_suite
-from eval.tune import Outcome, Space, TuneOptions, is_beaten, tune
+from eval.trials import Outcome
+from eval.tune import Space, TuneOptions, is_beaten, tune
 from eval.tuned import Point, choose, frontier, settings_toml, tuned_text
 from rag.__main__ import main
 from rag.engine import open_engine
@@ -25,6 +28,7 @@ GROUPS = {f"q{n:03}": f"g{n // 2:02}" for n in range(160)}
 SPACE = Space(modes=("eco", "standard", "generative"), tiers={"small": {"language_model.model": "small"}})
 OPTIONS = TuneOptions(max_trials=25, seed=3)
 MARGIN = 0.01
+N_REFERENCE = 8
 
 
 @pytest.fixture
@@ -86,9 +90,10 @@ def test_pipelines_of_the_suite_are_tried_first(suite: Suite) -> None:
 def test_held_out_half_is_asked_for_the_frontier_alone_and_shares_no_group(suite: Suite) -> None:
     known = Known()
     found = tune(suite, GROUPS, known, SPACE, OPTIONS)
-    last = known.asked[-len(found.frontier) :]
+    trials = [(spec, ids) for spec, ids in known.asked if len(ids) > N_REFERENCE]
+    last = trials[-len(found.frontier) :]
     held_out = set(last[0][1])
-    searched = {i for _, ids in known.asked[: -len(found.frontier)] for i in ids}
+    searched = {i for _, ids in trials[: -len(found.frontier)] for i in ids}
     assert {spec.name for spec, _ in last} == {p.spec.name for p in found.frontier}
     assert not {GROUPS[i] for i in held_out} & {GROUPS[i] for i in searched}
     assert held_out | searched == set(GROUPS)
@@ -164,7 +169,7 @@ def interrupted_after(n: int) -> Callable[[PipelineSpec, Sequence[str]], Outcome
 
 
 def test_interrupted_search_reports_what_was_found(suite: Suite) -> None:
-    found = tune(suite, GROUPS, interrupted_after(8), SPACE, OPTIONS)
+    found = tune(suite, GROUPS, interrupted_after(24), SPACE, OPTIONS)
     assert "interrupted" in found.ended
     assert found.frontier
     assert all(p.held_out_quality is None for p in found.frontier)
@@ -220,23 +225,136 @@ def test_trial_without_a_score_has_failed_and_is_no_zero(suite: Suite) -> None:
         tune(suite, GROUPS, lambda spec, ids: Outcome({}, 1.0), SPACE, OPTIONS)
 
 
+def failing(known: Known, mode: str, share: int) -> Callable[[PipelineSpec, Sequence[str]], Outcome]:
+    """An evaluation in which a mode answers only one of so many questions, and those well."""
+
+    def evaluate(spec: PipelineSpec, ids: Sequence[str]) -> Outcome:
+        outcome = known(spec, ids)
+        if spec.mode != mode:
+            return outcome
+        failed = dict.fromkeys((i for n, i in enumerate(ids) if n % share), "the server is away")
+        quality = {i: 1.0 for i in ids if i not in failed}
+        return replace(outcome, quality=quality, cpu_s=price_s(spec) * len(quality), failed=failed)
+
+    return evaluate
+
+
+def test_failed_questions_count_as_zero_and_are_told(suite: Suite) -> None:
+    found = tune(suite, GROUPS, failing(Known(), "standard", 4), SPACE, OPTIONS)
+    failed = [p for p in found.trials if p.spec.mode == "standard" and p.reason[:8] != "the same"]
+    assert {p.quality for p in failed} == {0.25}
+    assert all(p.n_failed > p.n_scored / 2 for p in failed)
+    assert failed[0].cpu_s == pytest.approx(price_s(failed[0].spec))
+    assert found.chosen
+    assert found.chosen.spec.mode == "eco"
+    assert not found.has_failures
+    assert f"trial {failed[0].number}: {failed[0].n_failed} questions failed" in tuned_text(found)
+
+
+def test_failures_of_the_choice_are_told_with_it(suite: Suite) -> None:
+    found = tune(suite, GROUPS, failing(Known(), "eco", 4), SPACE, replace(OPTIONS, max_trials=1))
+    assert found.chosen
+    assert (found.chosen.quality, found.chosen.n_failed, found.chosen.held_out_n_failed) == (0.25, 60, 60)
+    assert (found.chosen.held_out_quality, found.has_failures) == (0.25, True)
+    assert "120 questions failed" in tuned_text(found)
+
+
+def test_trial_whose_questions_all_failed_has_failed(suite: Suite) -> None:
+    with pytest.raises(RagError, match="every trial failed, the first one so: all 20 questions failed, the first one so: away"):
+        tune(suite, GROUPS, lambda spec, ids: Outcome({}, 0.0, failed=dict.fromkeys(ids, "away")), SPACE, OPTIONS)
+
+
+def test_trial_without_cpu_seconds_is_not_for_nothing(suite: Suite) -> None:
+    known = Known()
+
+    def evaluate(spec: PipelineSpec, ids: Sequence[str]) -> Outcome:
+        return replace(known(spec, ids), cpu_s=0.0) if spec.name == "first" else known(spec, ids)
+
+    assert tune(suite, GROUPS, evaluate, SPACE, OPTIONS).trials[1].ending == "failed"
+
+
+def test_completed_trials_are_compared_on_the_questions_that_all_of_them_score(suite: Suite) -> None:
+    known = Known()
+
+    def evaluate(spec: PipelineSpec, ids: Sequence[str]) -> Outcome:
+        """The first pipeline leaves out what it would get wrong."""
+        outcome = known(spec, ids)
+        return replace(outcome, quality={i: q for i, q in outcome.quality.items() if q or spec.name != "first"})
+
+    no_model, first = tune(suite, GROUPS, evaluate, SPACE, replace(OPTIONS, max_trials=2)).trials
+    assert no_model.n_scored == first.n_scored < 80
+    assert first.quality == 1.0
+    assert no_model.quality == pytest.approx(0.55 / 0.8, abs=0.1)
+    assert no_model.held_out_quality is not None
+
+
+def test_no_question_that_all_completed_trials_score_is_told_and_chooses_nothing(suite: Suite) -> None:
+    known = Known()
+
+    def evaluate(spec: PipelineSpec, ids: Sequence[str]) -> Outcome:
+        outcome = known(spec, ids)
+        return replace(outcome, quality={i: q for i, q in outcome.quality.items() if (int(i[1:]) % 4 < 2) == (spec.mode == "eco")})
+
+    found = tune(suite, GROUPS, evaluate, SPACE, replace(OPTIONS, max_trials=2))
+    assert found.chosen is None
+    assert "no question was scored in every completed trial" in tuned_text(found)
+
+
+def test_drift_of_the_machine_is_taken_out_of_cpu_seconds_and_left_in_the_account(suite: Suite) -> None:
+    known, quiet = Known(), tune(suite, GROUPS, Known(), SPACE, OPTIONS)
+
+    def evaluate(spec: PipelineSpec, ids: Sequence[str]) -> Outcome:
+        outcome = known(spec, ids)
+        return replace(outcome, cpu_s=outcome.cpu_s * (1 if len(known.asked) < 10 else 1.5))
+
+    found = tune(suite, GROUPS, evaluate, SPACE, OPTIONS)
+    assert found.chosen
+    assert quiet.chosen
+    assert found.chosen.spec == quiet.chosen.spec
+    assert found.chosen.cpu_s == pytest.approx(quiet.chosen.cpu_s)
+    assert found.cpu_s > quiet.cpu_s * 1.2
+
+
+def test_what_is_not_searched_is_as_in_the_first_pipeline_of_the_suite(suite: Suite) -> None:
+    first = msgspec.structs.replace(suite.pipelines[1], max_tokens=77, style="passages", settings={"answer.abstain_below": 0.3})
+    suite = replace(suite, pipelines=(suite.pipelines[0], first))
+    found = tune(suite, GROUPS, Known(), SPACE, OPTIONS)
+    assert {(p.spec.max_tokens, p.spec.style) for p in found.trials[1:]} == {(77, "passages")}
+    assert {p.spec.settings["answer.abstain_below"] for p in found.trials[1:]} == {0.3}
+
+
+def test_context_is_in_the_settings_file_only_where_it_was_searched(suite: Suite) -> None:
+    answered = tomllib.loads(settings_toml(tune(suite, GROUPS, Known(), SPACE, OPTIONS)))
+    packed = tomllib.loads(settings_toml(tune(suite, GROUPS, Known(), SPACE, replace(OPTIONS, metric="answer_in_context"))))
+    assert "context" not in answered
+    assert set(packed["context"]) == {"max_tokens", "style"}
+
+
 def test_quality_that_is_not_a_number_is_refused(suite: Suite) -> None:
     with pytest.raises(InputError, match="not a number"):
         tune(suite, GROUPS, lambda spec, ids: Outcome(dict.fromkeys(ids, float("nan")), 1.0), SPACE, OPTIONS)
 
 
+@pytest.mark.parametrize(("name", "match"), [("hallucination", "more is better"), ("fame", "unknown")])
+def test_metric_that_cannot_be_searched_for_is_refused(suite: Suite, name: str, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        tune(suite, GROUPS, Known(), SPACE, replace(OPTIONS, metric=name))
+
+
 @pytest.mark.parametrize(
-    ("options", "match"),
+    ("limits", "message"),
     [
-        (replace(OPTIONS, metric="hallucination"), "more is better"),
-        (replace(OPTIONS, metric="fame"), "unknown"),
-        (replace(OPTIONS, max_trials=0), "1 trial or more"),
-        (replace(OPTIONS, max_cpu_s=-1.0), "no negative"),
+        ({"max_trials": 0}, "--trials is 0; allowed: 1 or more"),
+        ({"max_cpu_s": -1.0}, "--max-cpu-s is -1; allowed: "),
+        ({"max_cpu_s": float("nan")}, "--max-cpu-s is nan; allowed: "),
+        ({"max_energy_j": float("nan")}, "--max-joules is nan; allowed: "),
+        ({"max_energy_j": float("inf")}, "--max-joules is inf; allowed: "),
     ],
 )
-def test_malformed_options_are_refused(suite: Suite, options: TuneOptions, match: str) -> None:
-    with pytest.raises(InputError, match=match):
-        tune(suite, GROUPS, Known(), SPACE, options)
+def test_limit_out_of_its_range_is_refused_by_the_name_of_its_option(limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
+        TuneOptions(**limits)
+    assert raised.value.code == "usage"
 
 
 def test_questions_of_one_group_cannot_be_split(suite: Suite) -> None:

@@ -159,6 +159,23 @@ def test_answer_out_of_the_schema_is_unscored_counted_and_kept_word_for_word(ser
     assert json.loads(file.read_text(encoding="utf-8"))["text"] == "I think that all is well."
 
 
+def test_unusable_answer_is_asked_again_and_a_usable_one_takes_its_place(server: ChatServer, tmp_path: Path) -> None:
+    server.next_answers.extend([says("I think that all is well."), says(BOTH)])
+    judged(opened(server, tmp_path))
+    assert opened(server, tmp_path).dry_run([Case("How long is the bridge?", ANSWER, CLAIMS, PASSAGES)]).n_calls == 1
+    assert judged(opened(server, tmp_path)).verdicts == ("supported", "contradicted")
+    assert judged(opened(server, tmp_path)).is_cached
+    assert len(server.requests) == 2
+
+
+def test_answer_of_another_server_is_not_reused(server: ChatServer, tmp_path: Path) -> None:
+    with running_server() as other:
+        for each in (server, other):
+            each.next_answers.append(says(BOTH))
+            judged(opened(each, tmp_path))
+        assert other.requests[0].body == server.requests[0].body
+
+
 def test_unusable_vote_does_not_count_among_the_others(server: ChatServer, tmp_path: Path) -> None:
     server.next_answers.extend([says(None), says(BOTH), says(BOTH, finish="length")])
     judgement = judged(judge := opened(server, tmp_path, repeats=3))
