@@ -98,14 +98,15 @@ $(BASE_RAG):
 eval: setup $(BASE_RAG) ## run the release suite, gate it against the committed baseline, write a report
 	$(EVAL) run eval/suites/release.toml --data-sets $(EVAL_DATA) --out .cache/eval/release.json
 	$(EVAL) report .cache/eval/release.json --out .cache/eval/release.html
-	$(EVAL) interleave eval/suites/release.toml --data-sets $(EVAL_DATA) --only standard --limit 150 --rounds 5 --base $(BASE_RAG) --out .cache/eval/interleaved.json
-	$(EVAL) gate .cache/eval/release.json --suite eval/suites/release.toml --base eval/baselines/release.json.gz --anchor eval/baselines/anchor.json.gz --interleaved .cache/eval/interleaved.json
-
-eval-quick: setup ## the quick form of it, for every commit
-	$(EVAL) run eval/suites/quick.toml --data-sets $(EVAL_DATA) --out .cache/eval/quick.json
-	$(EVAL) gate .cache/eval/quick.json --suite eval/suites/quick.toml --base eval/baselines/quick.json.gz
 	$(EVAL) run eval/suites/safety.toml --out .cache/eval/safety.json
 	$(EVAL) gate .cache/eval/safety.json --suite eval/suites/safety.toml --base eval/baselines/safety.json.gz
+	$(EVAL) interleave eval/suites/release.toml --data-sets $(EVAL_DATA) --only standard --data xquad-en --limit 150 --rounds 5 --base $(BASE_RAG) --out .cache/eval/interleaved.json
+	$(EVAL) gate .cache/eval/release.json --suite eval/suites/release.toml --base eval/baselines/release.json.gz --anchor eval/baselines/anchor.json.gz --interleaved .cache/eval/interleaved.json
+
+# So few questions cannot decide everything (exit status 4); what they show to be worse stops the build.
+eval-quick: setup ## the quick form of it, for every commit
+	$(EVAL) run eval/suites/quick.toml --data-sets $(EVAL_DATA) --out .cache/eval/quick.json
+	$(EVAL) gate .cache/eval/quick.json --suite eval/suites/quick.toml --base eval/baselines/quick.json.gz || test $$? = 4
 
 baselines: setup ## make the committed baselines anew; only when a release is worse on purpose, and says so
 	$(EVAL) run eval/suites/release.toml --data-sets $(EVAL_DATA) --scores-only --out eval/baselines/release.json.gz

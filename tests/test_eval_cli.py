@@ -18,6 +18,8 @@ from tests.chat_server import ChatServer, Exchange, running_server
 from tests.command import Command
 from tests.eval.small import SUITE, write_suite
 
+SUITES = Path(__file__).parents[1] / "eval" / "suites"
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -120,6 +122,12 @@ def test_run_of_which_every_question_failed_tells_why(
         (("eval", "selftest", "--collection", "nowhere"), None, "nowhere"),
         (("eval", "new", "--out", "x.jsonl", "--n", "0"), "usage", "--n is 0; allowed: 1 or more"),
         (("eval", "interleave", "nowhere.toml"), "suite", "nowhere.toml cannot be read"),
+        (("eval", "interleave", SUITES / "quick.toml", "--self", "--data", "nowhere"), "data", "allowed: xquad-en"),
+        (
+            ("eval", "tune", SUITES / "quick.toml", "--data", "nowhere"),
+            "data",
+            "data set 'nowhere' is not in suite 'quick'; allowed: xquad-en",
+        ),
         (("eval", "tune", "nowhere.toml"), "suite", "nowhere.toml cannot be read"),
         (("eval", "tune", "nowhere.toml", "--trials", "0"), "usage", "--trials is 0; allowed: 1 or more"),
         (("eval", "tune", "nowhere.toml", "--max-joules", "nan"), "usage", "--max-joules is nan; allowed: "),
@@ -128,7 +136,7 @@ def test_run_of_which_every_question_failed_tells_why(
         (("eval", "judge", "a.json", "--price", "1", "-2"), "usage", "--price is 1 -2; allowed: "),
     ],
 )
-def test_wrong_input_is_one_clear_line(rag: Command, arguments: tuple[str, ...], code: str | None, message: str) -> None:
+def test_wrong_input_is_one_clear_line(rag: Command, arguments: tuple[str | Path, ...], code: str | None, message: str) -> None:
     status, found, said = rag.refused(*arguments)
     assert status in (1, 2)
     assert code in (None, found)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from eval.cli.shared import add_suite_options, eval_parser, print_json, print_lines, run_options, tell, watched, with_url
+from eval.cli.shared import add_suite_options, eval_parser, print_json, print_lines, run_options, tell, watched, with_data, with_url
 from eval.record import Estimate, Result, RunRecord, save_result
 from eval.run import run_suite
 from eval.side import Side, SuitePair, interleave_suite, save_interleaved
@@ -73,6 +73,7 @@ def interleave(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="PIPELINE", help="measure this one (default: all that answer)"
     )
+    parser.add_argument("--data", action="append", default=[], metavar="NAME", help="data set of the suite (default: all)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times each question is put (default: %(default)s)")
     parser.add_argument(
         "--self", action="store_true", dest="is_self", help="measure the noise: A against A; 'rag eval gate' refuses such a file"
@@ -81,7 +82,7 @@ def interleave(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
         "--out", type=Path, metavar="FILE", help="for 'rag eval gate --interleaved' (default: interleaved-NAME.json)"
     )
     options = parser.parse_args(argv)
-    suite = load_suite(options.suite)
+    suite = with_data(load_suite(options.suite), options.data)
     this = Path(sys.executable).with_name("rag")
     pair = SuitePair(
         base=Side(options.base or this, options.base_config, is_other=options.base is not None),

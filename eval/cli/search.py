@@ -11,10 +11,20 @@ from pathlib import Path
 
 import msgspec
 
-from eval.cli.shared import add_suite_options, eval_parser, print_json, print_lines, run_options, tell, watched, write_file
+from eval.cli.shared import (
+    add_suite_options,
+    eval_parser,
+    print_json,
+    print_lines,
+    run_options,
+    tell,
+    watched,
+    with_data,
+    write_file,
+)
 from eval.datasets import Dataset, load
 from eval.run import Asking, RunOptions, limited, open_target
-from eval.suite import DataSpec, MetricsSpec, PipelineSpec, Suite, load_suite
+from eval.suite import MetricsSpec, PipelineSpec, Suite, load_suite
 from eval.trials import Outcome
 from eval.tune import Space, TuneOptions
 from eval.tune import tune as search_settings
@@ -46,7 +56,11 @@ def tune(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
     suite = replace(suite, metrics=MetricsSpec((name,) if name else (), name, suite.metrics.depth))
     if (deferral := parse_deferral(options, time.time())) is not None:
         wait(deferral, time.time, time.sleep, tell)
-    dataset = load(limited(_data(suite, options.data), chosen.limit), (*chosen.roots, suite.path.parent), suite.seed)
+    dataset = load(
+        limited(with_data(suite, [options.data] if options.data else []).data[0], chosen.limit),
+        (*chosen.roots, suite.path.parent),
+        suite.seed,
+    )
     groups = {query.query_id: query.group for query in dataset.queries}
     space = replace(Space(), modes=tuple(options.modes), tiers=_tiers(settings, options.modes))
     with watched() as progress, _Bench(suite, dataset, chosen, progress) as bench:
@@ -134,15 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("tuned.toml"), metavar="FILE", help="settings file (default: %(default)s)")
     add_defer_options(parser)
     return parser
-
-
-def _data(suite: Suite, name: str) -> DataSpec:
-    found = [spec for spec in suite.data if not name or spec.name == name]
-    if not found:
-        raise InputError(
-            f"data set {name!r} is not in suite {suite.name!r}; allowed: {', '.join(d.name for d in suite.data)}", code="data"
-        )
-    return found[0]
 
 
 def _tiers(settings: Settings, modes: Sequence[str]) -> Mapping[str, Mapping[str, Setting]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from eval.run import RunOptions
+from eval.suite import Suite
 from ingest.progress import open_progress
 from ingest.report import Progress
 from rag.console import line
@@ -74,6 +75,25 @@ def run_options(options: argparse.Namespace, settings: Settings) -> RunOptions:
         if not folder.is_dir():
             raise InputError(f"--data-sets {folder} is not a folder; give the folder in which the data sets lie", code="usage")
     return RunOptions(settings=settings, roots=tuple(options.data_sets), calibration=options.calibration, limit=options.limit)
+
+
+def with_data(suite: Suite, names: Sequence[str]) -> Suite:
+    """A suite with only some of its data sets.
+
+    Args:
+        suite: The suite.
+        names: Of data sets; empty for all.
+
+    Returns:
+        The same suite, its data sets in their order.
+
+    Raises:
+        InputError: If a name is not in the suite.
+    """
+    known = [spec.name for spec in suite.data]
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"data set {unknown[0]!r} is not in suite {suite.name!r}; allowed: {', '.join(known)}", code="data")
+    return replace(suite, data=tuple(spec for spec in suite.data if not names or spec.name in names))
 
 
 def with_url(settings: Settings, url: str | None) -> Settings:
