@@ -87,7 +87,7 @@ class Admission:
         places = self._n_workers + self._options.queue
         if self.n_in >= places:
             raise OverloadedError(
-                f"{self.n_in} requests are in progress or waiting; allowed: {places} (service.workers and service.queue); try again in "
+                f"{self.n_in} requests are in progress or waiting; allowed: {places} (api.workers and api.queue); try again in "
                 f"{self.retry_after_s} s",
                 code="overloaded",
             )

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from rag.clocks import CpuClock, Lane
 from rag.embed import Embedder
+from rag.embed.around import AroundEmbedder
 from rag.ledger import Ledger
 from rag.meter import Meter, Stage
 from rag.power import Power
 from rag.types import TextRole, Vectors
 
 
-class CountedEmbedder:
+class CountedEmbedder(AroundEmbedder):
     """Another embedder, and the CPU time of all threads that called it; see `rag.embed.Embedder`.
 
     Args:
@@ -22,7 +23,7 @@ class CountedEmbedder:
     """
 
     def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+        super().__init__(embedder)
         self._lock = threading.Lock()
         self._ns = 0
 
@@ -31,37 +32,9 @@ class CountedEmbedder:
         return self._ns
 
     @property
-    def id(self) -> str:
-        """Of the embedder."""
-        return self._embedder.id
-
-    @property
-    def dim(self) -> int:
-        """Of the embedder."""
-        return self._embedder.dim
-
-    @property
-    def max_tokens(self) -> int:
-        """Of the embedder."""
-        return self._embedder.max_tokens
-
-    @property
     def lane(self) -> Lane | None:
         """None: its lane is counted here."""
         return None
-
-    @property
-    def is_remote(self) -> bool:
-        """Of the embedder."""
-        return self._embedder.is_remote
-
-    def count_tokens(self, text: str) -> int:
-        """Of the embedder."""
-        return self._embedder.count_tokens(text)
-
-    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
-        """Of the embedder."""
-        return self._embedder.token_spans(text)
 
     def embed(self, texts: Sequence[str], role: TextRole = "document") -> Vectors:
         """See `rag.embed.Embedder.embed`; the time of the calling thread and of the lane is counted."""

@@ -121,7 +121,7 @@ def fault_of(error: Exception) -> Fault:
                 headers["www-authenticate"] = "Bearer"
             return Fault(status, error.code, " ".join(str(error).split()), headers=headers)
         case LateError():
-            message = f"the answer took longer than allowed: {error} (service settings); ask for less, or try again later"
+            message = f"the answer took longer than allowed: {error} (settings api.*); ask for less, or try again later"
             return Fault(504, "timeout", message)
         case GoneError():
             return Fault(CLIENT_GONE, "client_gone", "the client has left")

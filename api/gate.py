@@ -202,5 +202,5 @@ def _number(text: str) -> int:
 
 def _too_large(limit: int) -> RefusedError:
     return RefusedError(
-        f"the body is larger than {limit} bytes (service.max_query_bytes, service.max_upload_bytes); send less", code="too_large"
+        f"the body is larger than {limit} bytes (api.max_query_bytes, api.max_upload_bytes); send less", code="too_large"
     )

@@ -179,7 +179,7 @@ def batch(body: BatchRequest, who: AnyCaller, request: Request, idempotency_key:
     limit = service.options.max_batch
     if len(body.questions) > limit:
         raise RefusedError(
-            f"{len(body.questions)} questions; allowed: {limit} in one batch (service.max_batch); send several", code="too_many"
+            f"{len(body.questions)} questions; allowed: {limit} in one batch (api.max_batch); send several", code="too_many"
         )
     k = service.settings.search.k
     questions = [(question.id, asking(question.query, body, k, who)) for question in body.questions]

@@ -277,7 +277,7 @@ def _no_model(name: str) -> RefusedError:
 def _check_texts(service: Service, texts: Sequence[str]) -> None:
     limit = service.options.max_texts
     if len(texts) > limit:
-        raise RefusedError(f"{len(texts)} texts; allowed: {limit} in one call (service.max_texts); send several", code="too_many")
+        raise RefusedError(f"{len(texts)} texts; allowed: {limit} in one call (api.max_texts); send several", code="too_many")
     if not texts or not all(texts):
         raise InputError("there is no text, or an empty one; send one or more texts with words", code="no_text")
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from eval.suite import PipelineMode, PipelineSpec
-from rag.clocks import Lane
 from rag.cost import Measurement
 from rag.embed import Embedder, open_embedder
+from rag.embed.around import AroundEmbedder
 from rag.engine import Engine
 from rag.errors import InputError, ModelError, RagError
 from rag.generate import open_generator
@@ -318,42 +318,16 @@ def _exact_json(measurement: Measurement) -> Json:
     return found | {"energy_j": energy.total._asdict(), "carbon_g": energy.carbon._asdict(), "stages": stages}
 
 
-class _LastQuestion:
+class _LastQuestion(AroundEmbedder):
     """An embedder that knows the vector of the question before: what is looked up behind an answer costs no second pass.
 
     The answer is asked for first, so that it pays for its own.
     """
 
     def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+        super().__init__(embedder)
         self._last: tuple[Sequence[str], TextRole] = ((), "query")
         self._vectors = np.zeros((0, embedder.dim), np.float32)
-
-    @property
-    def id(self) -> str:
-        return self._embedder.id
-
-    @property
-    def dim(self) -> int:
-        return self._embedder.dim
-
-    @property
-    def max_tokens(self) -> int:
-        return self._embedder.max_tokens
-
-    @property
-    def lane(self) -> Lane | None:
-        return self._embedder.lane
-
-    @property
-    def is_remote(self) -> bool:
-        return self._embedder.is_remote
-
-    def count_tokens(self, text: str) -> int:
-        return self._embedder.count_tokens(text)
-
-    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
-        return self._embedder.token_spans(text)
 
     def embed(self, texts: Sequence[str], role: TextRole = "document") -> Vectors:
         if (texts, role) != self._last:
