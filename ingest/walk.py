@@ -14,7 +14,7 @@ from typing import assert_never
 
 from pathspec import GitIgnoreSpec
 
-from ingest.read import Failure
+from ingest.read import Failure, Kind
 from rag.errors import InputError
 
 IGNORE_NAME = ".ragignore"
@@ -30,13 +30,15 @@ class FoundFile:
         path: Where it can be opened.
         root: The folder that was named, or that of a file that was named.
         doc_id: Path below the root with forward slashes, after the prefix if there is one.
-        uri: The path as a person would write it.
+        uri: The path as a person would write it, or the address of a page.
+        kind: Its format family where something else than its name says it, such as the content type of a fetched page.
     """
 
     path: Path
     root: Path
     doc_id: str
     uri: str
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # numpy takes a quarter of the time that `rag --help` may tak
 SearchMode = Literal["hybrid", "bm25", "dense"]
 ContextStyle = Literal["passages", "sentences"]
 SectionKind = Literal["prose", "heading", "code", "table"]
+TrustFlag = Literal["hidden", "instructions"]
+"""Text that a reader of the page would not see, and text that speaks to a language model instead of to people."""
 TextRole = Literal["document", "query"]
 Metadata = Mapping[str, str]
 Filters = Mapping[str, frozenset[str]]
@@ -47,8 +49,9 @@ class Section:
         end: One past the last character.
         kind: What the run is; a table is cut between rows only, code between lines only.
         headings: Titles from the outermost to the innermost heading above the run.
-        page: Page number from 1, where the source has pages.
-        line: Line of the source file, from 1, at which the run begins, where lines of text and source agree.
+        page: Page or slide from 1, where the source has them.
+        line: Line of the source file, from 1, at which the run begins, where lines of text and source agree; the row of a sheet.
+        flags: Why the run deserves less trust, in alphabetical order; empty for most.
     """
 
     start: int
@@ -57,6 +60,7 @@ class Section:
     headings: tuple[str, ...] = ()
     page: int | None = None
     line: int | None = None
+    flags: tuple[TrustFlag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Document:
         text: Normalised text (`rag.text.normalise`), to which all offsets refer.
         sections: In ascending order, without overlap; text outside every section is not indexed.
         metadata: From the source (front matter, record keys, mail headers) and from the user.
-        kind: Format family: text, markdown, html, csv, jsonl, eml, code.
+        kind: Format family (`ingest.read.Kind`).
         mtime: Modification time of the source, seconds since the epoch.
     """
 
@@ -95,6 +99,8 @@ class Span:
         page: Page of its first character, from 1.
         line: Source line of its first character, from 1.
         n_tokens: Tokens of the embedded text (context line and chunk), by the tokenizer that the chunker was given.
+        place: Where it lies in words of its source, such as ``slide 3`` or ``rows 12-40``; empty where page and line say it.
+        flags: Those of all sections that it touches, in alphabetical order.
     """
 
     start: int
@@ -103,6 +109,8 @@ class Span:
     page: int | None
     line: int | None
     n_tokens: int
+    place: str = ""
+    flags: tuple[TrustFlag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,8 @@ class Source:
         mtime: Modification time of the source, seconds since the epoch, or None.
         metadata: Of the document.
         also_in: Document ids of duplicates that were collapsed into this chunk.
+        place: Where it lies in words of its source, such as ``slide 3`` or ``rows 12-40``; empty where page and line say it.
+        flags: Why the text deserves less trust, in alphabetical order; empty for most.
     """
 
     uri: str
@@ -132,6 +142,8 @@ class Source:
     mtime: float | None
     metadata: Metadata
     also_in: tuple[str, ...] = ()
+    place: str = ""
+    flags: tuple[TrustFlag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

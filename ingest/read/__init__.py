@@ -1,4 +1,4 @@
-"""Readers of the core install: bytes of one file to documents, one file of this folder per format family.
+"""Readers: bytes of one file to documents, one file of this folder per format family.
 
 The text of a document is normalised before its sections are computed, so offsets are exact. The family is chosen by the file name
 alone; content that does not fit it is a `Failure` with a stable code, never an exception and never an empty document.
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from ingest.read.origin import Failure, Origin
-from rag.errors import InputError
+from rag.errors import InputError, MissingExtraError
 from rag.types import Document
 
-__all__ = ["READER_VERSION", "Failure", "Kind", "kind_of", "read"]
+__all__ = ["READER_VERSION", "Failure", "Kind", "Origin", "kind_of", "read"]
 
-Kind = Literal["text", "markdown", "html", "csv", "jsonl", "eml", "code"]
+Kind = Literal[
+    "text", "markdown", "html", "csv", "jsonl", "eml", "code", "pdf", "docx", "odt", "rtf", "epub", "pptx", "xlsx", "image",
+    "archive", "mbox", "notebook", "web",
+]  # fmt: skip
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when the output of any reader changes; part of the recipe fingerprint, so that files are then read again."""
 
 _KINDS: tuple[tuple[Kind, str], ...] = (
@@ -27,6 +30,17 @@ _KINDS: tuple[tuple[Kind, str], ...] = (
     ("csv", ".csv .tsv .tab"),
     ("jsonl", ".jsonl .ndjson .jsonl.gz .ndjson.gz"),
     ("eml", ".eml"),
+    ("mbox", ".mbox"),
+    ("notebook", ".ipynb"),
+    ("pdf", ".pdf"),
+    ("docx", ".docx .docm .dotx"),
+    ("odt", ".odt .ott"),
+    ("rtf", ".rtf"),
+    ("epub", ".epub"),
+    ("pptx", ".pptx .pptm .ppsx"),
+    ("xlsx", ".xlsx .xlsm .xlsb .xls .ods"),
+    ("image", ".png .jpg .jpeg .tif .tiff .bmp .webp"),
+    ("archive", ".zip .tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.xz .txz"),
 )
 
 
@@ -52,29 +66,27 @@ def kind_of(path: Path) -> Kind:
     return "code" if language_of(path) else "text"
 
 
-def read(data: bytes, path: Path, doc_id: str, uri: str, mtime: float | None) -> Iterator[Document | Failure]:
+def read(data: bytes, origin: Origin, kind: Kind | None = None) -> Iterator[Document | Failure]:
     """Read one file.
 
     Args:
         data: Its content.
-        path: Its name, which decides the format family; nothing is opened.
-        doc_id: Id of the document; records of a JSONL file have their own.
-        uri: Where the file came from, for people.
-        mtime: Modification time, seconds since the epoch, or None.
+        origin: Its name, which decides the format family, and what its documents are called; nothing is opened.
+        kind: The family, where something else than the name says it.
 
     Yields:
-        One document, or one a record of a JSONL file, in the order of the file; a failure in the place of what could not be
-        read, with one of the codes ``binary encoding empty bad_record duplicate_id bad_gzip too_deep unreadable``.
+        One document, or one a record, mail or member of a file that holds several, in the order of the file; a failure in the place
+        of what could not be read, with one of the codes ``binary encoding empty no_text bad_record duplicate_id bad_gzip too_deep
+        too_large encrypted missing_extra unreadable``.
     """
-    origin = Origin(path, doc_id, uri, mtime)
     try:
-        yield from _read(data, origin)
-    except InputError as error:
-        yield Failure(str(path), error.code, str(error))
+        yield from _read(data, origin, kind or kind_of(origin.path))
+    except (InputError, MissingExtraError) as error:
+        yield Failure(str(origin.path), error.code, str(error))
 
 
-def _read(data: bytes, origin: Origin) -> Iterator[Document | Failure]:
-    match kind_of(origin.path):
+def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failure]:  # noqa: C901 - one case a family
+    match kind:
         case "text":
             from ingest.read.text import read_text
 
@@ -103,5 +115,37 @@ def _read(data: bytes, origin: Origin) -> Iterator[Document | Failure]:
             from ingest.read.code import read_code
 
             yield read_code(data, origin)
+        case "pdf":
+            from ingest.read.pdf import read_pdf
+
+            yield read_pdf(data, origin)
+        case "docx" | "odt" | "rtf" | "epub" | "pptx":
+            from ingest.read.office import read_office
+
+            yield read_office(data, origin, kind)
+        case "xlsx":
+            from ingest.read.sheet import read_sheet
+
+            yield read_sheet(data, origin)
+        case "image":
+            from ingest.read.image import read_image
+
+            yield read_image(data, origin)
+        case "archive":
+            from ingest.read.archive import read_archive
+
+            yield from read_archive(data, origin, read)
+        case "mbox":
+            from ingest.read.mbox import read_mbox
+
+            yield from read_mbox(data, origin)
+        case "notebook":
+            from ingest.read.notebook import read_notebook
+
+            yield read_notebook(data, origin)
+        case "web":
+            from ingest.read.web import read_web
+
+            yield read_web(data, origin)
         case never:
             assert_never(never)

@@ -30,6 +30,7 @@ from rag.settings.tree import (
     SearchSettings,
     ServiceSettings,
     Settings,
+    WebSettings,
 )
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SearchSettings",
     "ServiceSettings",
     "Settings",
+    "WebSettings",
     "changed",
     "load_settings",
     "openmp_wait_policy",
@@ -62,7 +64,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "ingest.max_chunk_tokens": (0, 131_072),
     "ingest.near_duplicate": (0.5, 1.0),
     "ingest.max_file_bytes": (1, 2**40),
+    "ingest.max_output_bytes": (1, 2**40),
+    "ingest.file_timeout_s": (0.1, 86_400.0),
+    "ingest.file_cpu_s": (1, 86_400),
+    "ingest.file_memory_bytes": (256_000_000, 2**40),
     "ingest.workers": (0, 1024),
+    "ingest.boilerplate_share": (0.05, 1.0),
+    "web.max_pages": (1, 1_000_000),
+    "web.max_depth": (0, 100),
+    "web.max_page_bytes": (1, 2**40),
+    "web.timeout_s": (0.1, 3600.0),
     "ingest.keep_versions": (1, 1000),
     "search.k": (1, 1000),
     "search.depth": (1, 10_000),

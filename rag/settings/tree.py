@@ -43,15 +43,53 @@ class IngestSettings:
         near_duplicate: Estimated Jaccard similarity of word 3-shingles from which two chunks are one; 1.0 collapses exact copies
             only.
         max_file_bytes: Larger files are reported, not read.
-        workers: Threads that embed; 0 means one a core.
+        max_output_bytes: What is made of one file may be as large as this, counted as it leaves the process that reads it.
+        file_timeout_s: Wall-clock seconds for one file.
+        file_cpu_s: CPU seconds for one file.
+        file_memory_bytes: Address space of a process that reads files.
+        workers: Processes that read and threads that embed; 0 means one a core.
+        boilerplate_share: A block of text that stands in this share of the documents, and in ten at least, is left out of chunks; 1.0
+            leaves nothing out.
+        ocr_languages: Languages of scanned pages, as tesseract names them, joined by ``+``; empty reads no scans.
         keep_versions: Published versions kept besides those that a reader holds open; at least 1.
     """
 
     max_chunk_tokens: int = 0
     near_duplicate: float = 0.85
     max_file_bytes: int = 256_000_000
+    max_output_bytes: int = 256_000_000
+    file_timeout_s: float = 60.0
+    file_cpu_s: int = 60
+    file_memory_bytes: int = 1_500_000_000
     workers: int = 0
+    boilerplate_share: float = 0.3
+    ocr_languages: str = "eng"
     keep_versions: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """What `rag ingest https://...` may fetch.
+
+    Attributes:
+        enabled: Fetch at all. Off, so that nobody's documents make this machine ask for addresses.
+        max_pages: Pages fetched from one address given, its sitemaps and links included.
+        max_depth: Links followed from the address given; 0 fetches only it.
+        max_page_bytes: Larger answers are reported, not kept; counted after decompression.
+        timeout_s: Wall-clock seconds for one page, redirects included.
+        user_agent: By which sites and their robots.txt know us.
+        allow_http: Also fetch over HTTP without encryption.
+        allow_private: Also fetch from loopback and private addresses, for a site in one's own network.
+    """
+
+    enabled: bool = False
+    max_pages: int = 200
+    max_depth: int = 1
+    max_page_bytes: int = 16_000_000
+    timeout_s: float = 30.0
+    user_agent: str = "ragwatt"
+    allow_http: bool = False
+    allow_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +296,7 @@ class Settings:
         collection: Used when a command names none.
         embedder: See `EmbedderSettings`.
         ingest: See `IngestSettings`.
+        web: See `WebSettings`.
         search: See `SearchSettings`.
         context: See `ContextSettings`.
         answer: See `AnswerSettings`.
@@ -274,6 +313,7 @@ class Settings:
     collection: str = "default"
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    web: WebSettings = field(default_factory=WebSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     context: ContextSettings = field(default_factory=ContextSettings)
     answer: AnswerSettings = field(default_factory=AnswerSettings)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.chunk import chunk_document
-from ingest.read import read
+from ingest.read import Origin, read
 from rag.types import Document, Section, Span
 from tests.fakes import HashEmbedder
 
@@ -14,7 +14,7 @@ MAX_TOKENS = 128
 
 
 def document_of(text: str, name: str = "guide.md") -> Document:
-    (document,) = [d for d in read(text.encode(), Path(name), name, name, None) if isinstance(d, Document)]
+    (document,) = [d for d in read(text.encode(), Origin(Path(name), name, name, None)) if isinstance(d, Document)]
     return document
 
 
@@ -159,7 +159,7 @@ def test_title_in_any_script_leaves_room_for_text(title: str) -> None:
 
 
 def test_a_comment_between_two_paragraphs_is_in_no_chunk() -> None:
-    (document,) = read(b"# T\n\nOne.\n\n<!-- a secret note -->\n\nTwo.\n", Path("a.md"), "a.md", "a.md", None)
+    (document,) = read(b"# T\n\nOne.\n\n<!-- a secret note -->\n\nTwo.\n", Origin(Path("a.md"), "a.md", "a.md", None))
     assert isinstance(document, Document)
     texts = [document.text[span.start : span.end] for span in chunk_document(document, HashEmbedder(), 256)]
     assert texts == ["T\n\nOne.", "Two."]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.read import Failure, kind_of, read
+from ingest.read import Failure, Origin, kind_of, read
 from rag.text import normalise
 from rag.types import Document
 
@@ -49,7 +49,7 @@ def documents(outcomes: Iterable[Document | Failure]) -> list[Document]:
 
 
 def check(data: bytes, name: str) -> None:
-    for outcome in read(data, Path(name), "id", "uri", 1.5):
+    for outcome in read(data, Origin(Path(name), "id", "uri", 1.5)):
         if isinstance(outcome, Failure):
             assert outcome.code in CODES
             assert outcome.message
@@ -86,7 +86,7 @@ def test_arbitrary_markup_keeps_sections_in_order_and_inside_the_text(name: str,
 @settings(max_examples=60, deadline=None)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), glue=st.sampled_from(["", " ", "\n"]))
 def test_line_of_a_section_is_that_of_its_first_character(name: str, pieces: list[str], glue: str) -> None:
-    for document in documents(read(glue.join(pieces).encode(), Path(name), "id", "uri", None)):
+    for document in documents(read(glue.join(pieces).encode(), Origin(Path(name), "id", "uri", None))):
         for section in document.sections:
             assert section.line == document.text.count("\n", 0, section.start) + 1
 
@@ -95,13 +95,13 @@ def test_line_of_a_section_is_that_of_its_first_character(name: str, pieces: lis
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(max_size=60))
 def test_text_of_files_that_are_read_as_they_stand_is_their_normalised_content(name: str, text: str) -> None:
-    for document in documents(read(text.encode("utf-8", "surrogatepass"), Path(name), "id", "uri", None)):
+    for document in documents(read(text.encode("utf-8", "surrogatepass"), Origin(Path(name), "id", "uri", None))):
         assert document.text == normalise(text.lstrip("\ufeff"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_without_text_is_a_failure_not_an_empty_document(name: str) -> None:
-    outcomes = list(read(b" \n\n", Path(name), "id", "uri", None))
+    outcomes = list(read(b" \n\n", Origin(Path(name), "id", "uri", None)))
 
     assert [outcome.code for outcome in outcomes if isinstance(outcome, Failure)] == ["empty"]
     assert len(outcomes) == 1
@@ -109,7 +109,7 @@ def test_file_without_text_is_a_failure_not_an_empty_document(name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pdf_under_any_name_is_refused_as_what_it_is(name: str) -> None:
-    (failure,) = read(b"%PDF-1.7\n\x00\x01", Path("docs") / name, "id", "uri", None)
+    (failure,) = read(b"%PDF-1.7\n\x00\x01", Origin(Path("docs") / name, "id", "uri", None))
 
     assert isinstance(failure, Failure)
     assert (failure.path, failure.code) == (f"docs/{name}", "binary")
