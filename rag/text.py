@@ -14,6 +14,37 @@ from rag.types import Section
 _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 _LINE_ENDS = re.compile("\r\n?|\x85|\u2028|\u2029")
 
+# Scripts whose letters take a joiner or a variation selector (Arabic, Syriac, the scripts of South and South-East Asia, Mongolian), and
+# emoji. A joiner between two of them changes what is seen; anywhere else it only splits a word that somebody wants to hide.
+_JOINED = (
+    "\u0600-\u061b\u061d-\u07ff\u0840-\u08ff\u0900-\u109f\u1780-\u18af\u1a20-\u1aaf\ua800-\uabff"
+    "\ufb50-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc\U00011000-\U000117ff"
+)
+_EMOJI = "\u00a9\u00ae\u203c\u2049\u2100-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1a20-\u1aaf"  # Thai, Lao, Burmese and Khmer put ZWSP between words
+_HAN = "\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60\U00020000-\U000323af"
+# Common and harmless: they say where a line may break and in which direction letters run.
+_LAYOUT = "\u00ad\u061c\u200e\u200f\u202a-\u202c\u2066-\u2069\ufeff"
+_SIGNS = "\u200b-\u200d\u202d\u202e\u2060-\u2065\u206a-\u206f\ufdd0-\ufdef\ufe00-\ufe0f\ufff0-\ufffb\U000e0000-\U000e0fff"
+_INVISIBLE = re.compile(f"[{_LAYOUT}{_SIGNS}]+")
+# What is kept looks only at characters that are kept themselves, so that joining texts and normalising again change nothing.
+_INVISIBLE_PART = re.compile(
+    rf"""(?P<kept>
+        (?<=[{_JOINED}{_EMOJI}])[\u200c\u200d](?=[{_JOINED}{_EMOJI}])
+      | (?<=[{_EMOJI}]\ufe0f)\u200d(?=[{_EMOJI}])
+      | (?<=[{_UNSPACED}])\u200b(?=[{_UNSPACED}])
+      | (?<=[{_EMOJI}0-9\#*])[\ufe0e\ufe0f]
+      | (?<=[{_HAN}])[\ufe00-\ufe02\U000e0100-\U000e010f]
+      | (?<=[{_JOINED}\u2205-\u2a9f])\ufe00
+      | (?<=\U0001f3f4)[\U000e0030-\U000e0039\U000e0061-\U000e007a]{{3,6}}\U000e007f)
+      | (?P<layout>[{_LAYOUT}])
+      | [{_SIGNS}]""",
+    re.VERBOSE,
+)
+# Private use has no agreed meaning, but for the bullets of the Symbol and Wingdings fonts in text of office files and PDF.
+_PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd]")
+_BULLETS = {"\uf0a7": "•", "\uf0b7": "•", "\uf0d8": "•", "\uf0fc": "•"}
+
 # A sentence may end at a terminator with its closing quotes when space follows, at a CJK terminator anywhere, at a blank line,
 # before a list item, and at a form feed (a page).
 _BREAK = re.compile(
@@ -39,23 +70,40 @@ _MAX_NAME_CHARS = 64
 _LAST_WORD = re.compile(r"[\w.]+\Z")
 
 
-def normalise(text: str) -> str:
-    """Make text storable without changing what it says.
+def normalise(text: str, mark: str = "") -> str:
+    """Make text storable and searchable without changing what a reader sees.
 
-    Line ends become ``\\n``, a byte order mark at the front goes, and what cannot be stored (NUL, other control characters, lone
-    surrogates) becomes U+FFFD, one for one, so that nothing disappears silently. Applying it twice changes nothing more.
+    Line ends become ``\\n``. Characters that nobody sees go: soft hyphens, byte order marks, controls of direction, zero-width characters
+    and variation selectors that shape no letter or emoji, tag characters outside of flags. What cannot be stored (NUL, other control
+    characters, lone surrogates) or has no agreed meaning (private use) becomes U+FFFD, one for one. Applying it twice changes nothing more,
+    and neither does joining normalised texts.
 
     Args:
         text: Any text.
+        mark: What stands in the place of every invisible character that can carry a message, for whoever must know where they were: empty
+            or U+FDD0. Soft hyphens, byte order marks and directions other than overrides are common and leave no mark.
 
     Returns:
-        The normalised text; all offsets of the project refer to such text.
+        The normalised text; all offsets of the project refer to such text, without marks.
 
     Example:
-        >>> normalise("\\ufeffone\\r\\ntwo\\x00")
+        >>> normalise("\\ufeffone\\r\\nt\\u200bwo\\x00")
         'one\\ntwo\\ufffd'
     """
-    return _UNSTORABLE.sub("\ufffd", _LINE_ENDS.sub("\n", text.lstrip("\ufeff")))
+    text = _UNSTORABLE.sub("\ufffd", _LINE_ENDS.sub("\n", text))
+    if text.isascii():
+        return text
+    text = _PRIVATE.sub(lambda found: _BULLETS.get(found[0], "\ufffd"), text)
+    return _INVISIBLE.sub(lambda run: _visible(text, run, mark), text)
+
+
+def _visible(text: str, run: re.Match[str], mark: str) -> str:
+    """What is left of a run of invisible characters between those that it may join."""
+    before, after = text[max(run.start() - 1, 0) : run.start()], text[run.end() : run.end() + 1]
+    left = _INVISIBLE_PART.sub(
+        lambda found: found[0] if found["kept"] else "" if found["layout"] else mark, f"{before}{run[0]}{after}"
+    )
+    return left[len(before) : len(left) - len(after)]
 
 
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ __all__ = ["READER_VERSION", "Failure", "Kind", "Origin", "kind_of", "read"]
 
 Kind = Literal[
     "text", "markdown", "html", "csv", "jsonl", "eml", "code", "pdf", "docx", "odt", "rtf", "epub", "pptx", "xlsx", "image",
-    "archive", "mbox", "notebook", "web",
+    "archive", "mbox", "notebook", "web", "parquet",
 ]  # fmt: skip
 
 READER_VERSION = 2
@@ -29,6 +29,7 @@ _KINDS: tuple[tuple[Kind, str], ...] = (
     ("html", ".html .htm .xhtml .shtml"),
     ("csv", ".csv .tsv .tab"),
     ("jsonl", ".jsonl .ndjson .jsonl.gz .ndjson.gz"),
+    ("parquet", ".parquet"),
     ("eml", ".eml"),
     ("mbox", ".mbox"),
     ("notebook", ".ipynb"),
@@ -76,8 +77,8 @@ def read(data: bytes, origin: Origin, kind: Kind | None = None) -> Iterator[Docu
 
     Yields:
         One document, or one a record, mail or member of a file that holds several, in the order of the file; a failure in the place
-        of what could not be read, with one of the codes ``binary encoding empty no_text bad_record duplicate_id bad_gzip too_deep
-        too_large encrypted missing_extra unreadable``.
+        of what could not be read, with one of the codes ``binary encoding empty no_text bad_record bad_member duplicate_id
+        bad_gzip zip_bomb too_deep too_large encrypted missing_extra unreadable``.
     """
     try:
         yield from _read(data, origin, kind or kind_of(origin.path))
@@ -85,7 +86,7 @@ def read(data: bytes, origin: Origin, kind: Kind | None = None) -> Iterator[Docu
         yield Failure(str(origin.path), error.code, str(error))
 
 
-def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failure]:  # noqa: C901 - one case a family
+def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failure]:  # noqa: C901, PLR0915 - one case a family
     match kind:
         case "text":
             from ingest.read.text import read_text
@@ -107,6 +108,10 @@ def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failur
             from ingest.read.jsonl import read_jsonl
 
             yield from read_jsonl(data, origin)
+        case "parquet":
+            from ingest.read.parquet import read_parquet
+
+            yield from read_parquet(data, origin)
         case "eml":
             from ingest.read.eml import read_eml
 

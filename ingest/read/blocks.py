@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingest.read.origin import clean
 from ingest.read.outline import Outline
-from rag.types import Section, SectionKind
+from rag.types import Section, SectionKind, TrustFlag
 
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _BLOCKS = frozenset(
@@ -31,12 +31,14 @@ class Block:
         kind: What it is.
         headings: Heading path.
         group: Neighbouring blocks of one group (a list, a table) are lines of one section; 0 stands alone.
+        flags: Why it deserves less trust.
     """
 
     text: str
     kind: SectionKind
     headings: tuple[str, ...]
     group: int = 0
+    flags: tuple[TrustFlag, ...] = ()
 
 
 def laid_out(blocks: Sequence[Block]) -> tuple[str, tuple[Section, ...]]:
@@ -53,13 +55,15 @@ def laid_out(blocks: Sequence[Block]) -> tuple[str, tuple[Section, ...]]:
     length = 0
     last: Block | None = None
     for block in blocks:
-        is_same = last is not None and bool(block.group) and last.group == block.group and last.kind == block.kind
+        is_same = (
+            last is not None and bool(block.group) and (last.group, last.kind, last.flags) == (block.group, block.kind, block.flags)
+        )
         pieces += ("\n" if is_same else "\n\n" if pieces else "", block.text)
         start = length + len(pieces[-2])
         length = start + len(block.text)
         if is_same:
             start = sections.pop().start
-        sections.append(Section(start, length, block.kind, block.headings))
+        sections.append(Section(start, length, block.kind, block.headings, flags=block.flags))
         last = block
     return "".join(pieces), tuple(sections)
 
@@ -87,6 +91,7 @@ class BlockWriter:
         self._bullet = ""
         self._list_group = 0
         self._n_groups = 0
+        self._hidden: list[Block] = []
 
     def text(self, data: str) -> None:
         """Take text.
@@ -112,6 +117,31 @@ class BlockWriter:
                 self._leave_cells()
             self._break(tag)
             self._enter(tag)
+
+    def hide(self, blocks: Sequence[Block]) -> None:
+        """Take what stands here and is not shown; it comes after the paragraph, item, table or code around it, flagged.
+
+        Args:
+            blocks: In reading order; their headings are no headings of the page.
+        """
+        path = self._outline.path
+        self._hidden += (
+            replace(block, kind="prose" if block.kind == "heading" else block.kind, headings=path, flags=("hidden",))
+            for block in blocks
+        )
+        if not any(piece.strip() for piece in self._inline):
+            self._show_hidden()
+
+    def finish(self) -> None:
+        """End the page."""
+        self._flush()
+        self._tables.clear()
+        self._show_hidden()
+
+    def _show_hidden(self) -> None:
+        if self._hidden and not self._n_pre and all(table.is_layout for table in self._tables):
+            self.blocks += self._hidden
+            self._hidden = []
 
     def _enter(self, tag: str) -> None:
         if tag == "pre":
@@ -155,6 +185,7 @@ class BlockWriter:
             self._add_row(table)
         if tag == "table":
             self._tables.pop()
+            self._show_hidden()
 
     def _break(self, tag: str) -> None:
         """End the paragraph at the border of a block element; in a cell that is a space, in code a line."""
@@ -187,10 +218,9 @@ class BlockWriter:
         return line
 
     def _add(self, text: str, kind: SectionKind, group: int = 0) -> None:
-        # A byte order mark may come from a character reference; at the front of the text it would be lost later.
-        text = text.replace("\ufeff", "")
         if text.strip():
             self.blocks.append(Block(text, kind, self._outline.path, group))
+        self._show_hidden()
 
     def _flush(self) -> None:
         lines = [" ".join(line.split()) for line in clean("".join(self._inline)).split("\n")]

@@ -30,7 +30,7 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """Cells without surrounding white space, and the source line, from 1, at which the row begins."""
 
     cells: tuple[str, ...]
@@ -60,18 +60,18 @@ def read_csv(data: bytes, origin: Origin) -> Document:
     else:
         delimiter = "\t" if origin.path.name.lower().endswith(_TAB_SUFFIXES) else _delimiter(source)
     try:
-        text, sections = _rendered(_rows(source[skipped:], delimiter, first_line=2 if skipped else 1))
+        text, sections = render_rows(_rows(source[skipped:], delimiter, first_line=2 if skipped else 1))
     except csv.Error as error:
         raise InputError(f"is no readable CSV: {error}; look for an unclosed quote", code="unreadable") from error
     return document(origin, "csv", origin.path.stem, text, sections, {})
 
 
-def _rows(source: str, delimiter: str, first_line: int = 1) -> Iterator[_Row]:
+def _rows(source: str, delimiter: str, first_line: int = 1) -> Iterator[Row]:
     # Lines as the file has them: only a real line end may end a row, not the other breaks that normalising makes line ends.
     reader = csv.reader(io.StringIO(source, newline=""), delimiter=delimiter)
     line = first_line
     for cells in reader:
-        row = _Row(tuple(one_line(cell, _MAX_CELL_CHARS) for cell in cells), line)
+        row = Row(tuple(one_line(cell, _MAX_CELL_CHARS) for cell in cells), line)
         line = first_line + reader.line_num
         if any(row.cells):
             yield row
@@ -95,7 +95,15 @@ def _delimiter(source: str) -> str:
     return best
 
 
-def _rendered(rows: Iterator[_Row]) -> tuple[str, list[Section]]:
+def render_rows(rows: Iterator[Row]) -> tuple[str, list[Section]]:
+    """Write rows as lines ``name: value; name: value``.
+
+    Args:
+        rows: In order, each with a cell that is not empty; the first is taken for the names of the columns if it looks like that.
+
+    Returns:
+        The text and a section a row. Columns without a usable name are called ``column 1``, ``column 2`` and so on.
+    """
     sample = list(islice(rows, _N_SAMPLE_ROWS))
     names: tuple[str, ...] = ()
     if _has_header(sample):
@@ -116,7 +124,7 @@ def _name(names: Sequence[str], column: int) -> str:
     return (names[column] if column < len(names) else "") or f"column {column + 1}"
 
 
-def _has_header(rows: Sequence[_Row]) -> bool:
+def _has_header(rows: Sequence[Row]) -> bool:
     """Whether the first of several rows names columns: different short texts, years only above values that are no years."""
     if len(rows) < 2:
         return False

@@ -1,7 +1,7 @@
 """HTML: the text that a browser shows, in blocks, with headings, lists, code and table rows kept apart.
 
 The tree is walked with an explicit stack, so nesting cannot exhaust the interpreter's. Nothing is dropped as boilerplate: such
-filters lost whole headings when we measured them (`facts/service.md`, section 4).
+filters lost whole headings when we measured them. What a browser does not show comes after the text around it, flagged as hidden.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from ingest.read.blocks import BlockWriter, laid_out
 from ingest.read.decode import decode, decode_as, refuse_binary
+from ingest.read.hidden import Ink, Styles
 from ingest.read.origin import Origin, clean, document, one_line
 from rag.errors import InputError
 from rag.types import Document, Section
 
 _DROPPED = frozenset("head script style template noscript iframe noembed noframes svg object".split())
-_HIDDEN_STYLE = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _CHARSET = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 # The standard lets browsers look at 1,024 bytes; pages with long heads declare it later.
 _MAX_SNIFFED_BYTES = 4096
@@ -62,9 +62,9 @@ def read_html(data: bytes, origin: Origin) -> Document:
         origin: Where it comes from.
 
     Returns:
-        One document of the text that the page shows.
+        One document of the text of the page; what it does not show is flagged as hidden.
     """
-    page = extract(_decoded(data))
+    page = extract(decoded(data))
     return document(origin, "html", page.title or origin.path.stem, page.text, page.sections, page.metadata)
 
 
@@ -75,7 +75,7 @@ def extract(markup: str) -> Page:
         markup: HTML; need not be valid.
 
     Returns:
-        Title, text, sections and metadata; the text is empty if the page shows none.
+        Title, text, sections and metadata; the text is empty if the page has none.
 
     Raises:
         InputError: With code ``too_deep`` for nesting that the parser cannot handle in reasonable time, ``unreadable`` if it fails.
@@ -89,13 +89,24 @@ def extract(markup: str) -> Page:
         raise InputError(f"cannot be parsed as HTML: {one_line(str(error))}; repair the page", code="unreadable") from error
     writer = BlockWriter()
     if tree.root is not None:
-        _walk(tree.root, writer)
+        _walk(tree.root, writer, Styles.of(tree))
+        writer.finish()
     text, sections = laid_out(writer.blocks)
     return Page(_title(tree) or writer.first_h1, text, sections, _metadata(tree))
 
 
-def _decoded(data: bytes) -> str:
-    """By byte order mark, else as the page declares, else as any text."""
+def decoded(data: bytes) -> str:
+    """Decode a page: by byte order mark, else as the page declares, else as any text.
+
+    Args:
+        data: As the file or the site has it.
+
+    Returns:
+        The markup.
+
+    Raises:
+        InputError: With code ``binary`` or ``encoding``.
+    """
     if not data.startswith(_BYTE_ORDER_MARKS):
         refuse_binary(data)
         declared = _CHARSET.search(data[:_MAX_SNIFFED_BYTES])
@@ -124,32 +135,39 @@ def _depth(markup: str) -> int:
     return deepest
 
 
-def _walk(root: LexborNode, writer: BlockWriter) -> None:
-    """Send every shown element and text to the writer, in document order; a name on the stack closes its element."""
-    todo: list[LexborNode | str] = [root]
+def _walk(root: LexborNode, writer: BlockWriter, styles: Styles | None) -> None:
+    """Send every element and text to the writer, in document order; a name on the stack closes its element.
+
+    What a browser does not show is sent as such, all of it at once; inside of it (without styles) nothing is looked at again.
+    """
+    todo: list[tuple[LexborNode, Ink] | str] = [(root, Ink())]
     while todo:
-        node = todo.pop()
-        if isinstance(node, str):
-            writer.close(node)
-        elif node.is_text_node:
+        item = todo.pop()
+        if isinstance(item, str):
+            writer.close(item)
+            continue
+        node, ink = item
+        if node.is_text_node:
             writer.text(node.text_content or "")
-        elif node.is_element_node and not _is_dropped(node):
+        elif node.is_element_node and node.tag not in _DROPPED:
             tag = node.tag or ""
+            if styles is not None:
+                inner = styles.ink(node, ink)
+                if inner is None:
+                    inside = BlockWriter()
+                    _walk(node, inside, None)
+                    inside.finish()
+                    writer.hide(inside.blocks)
+                    continue
+                ink = inner
             writer.open(tag)
             todo.append(tag)
-            children = []
+            children: list[tuple[LexborNode, Ink] | str] = []
             child = node.first_child
             while child is not None:
-                children.append(child)
+                children.append((child, ink))
                 child = child.next
             todo.extend(reversed(children))
-
-
-def _is_dropped(node: LexborNode) -> bool:
-    if node.tag in _DROPPED:
-        return True
-    attributes = node.attributes
-    return bool(attributes) and ("hidden" in attributes or bool(_HIDDEN_STYLE.search(attributes.get("style") or "")))
 
 
 def _title(tree: LexborHTMLParser) -> str:

@@ -11,6 +11,13 @@ from hypothesis import strategies as st
 from rag.text import MAX_CONTEXT_CHARS, context_line, indexed_text, normalise, paragraphs, sentence_spans
 
 anything = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=80)
+invisible = st.text(
+    st.sampled_from(
+        "a1 #\n\u200b\u200c\u200d\ufe0f\ufe00\ufeff\u00ad\u202e\u2069\u2764\U0001f469\U0001f3fd\U0001f3f4\U000e0067\U000e007f\U000e0100"
+        "\u0915\u094d\u0645\u0e01\u845b\u061c\u180e\ufdd0\uf0b7\ue000"
+    ),
+    max_size=14,
+)
 punctuated = st.text(st.sampled_from("aB1 .!?…。！」\"')\n\f\t-#*|中\u0301\u200d\u3000"), max_size=60)
 
 
@@ -23,18 +30,58 @@ def sentences(text: str) -> list[str]:
     [
         ("a\r\nb\rc", "a\nb\nc"),
         ("a\u2028b\u2029c\x85d", "a\nb\nc\nd"),
-        ("\ufeffa\ufeff", "a\ufeff"),
+        ("\ufeffa\ufeff", "a"),
         ("a\x00b\x1b[0m\x7f", "a\ufffdb\ufffd[0m\ufffd"),
         ("\ud800x\udfff", "\ufffdx\ufffd"),
         ("\ttab\f\n", "\ttab\f\n"),
-        ("e\u0301 \xa0 \u200b", "e\u0301 \xa0 \u200b"),
+        ("e\u0301 \xa0 \u200b", "e\u0301 \xa0 "),
+        ("soft\u00adhy\u200bphen\u2060s", "softhyphens"),
+        ("a\u202eb\u202cc\u2066d\u2069", "abcd"),
+        ("hi\U000e0068\U000e0069!", "hi!"),
+        ("\uf0b7 item \ue000", "• item \ufffd"),
+        ("a\ufe0fb\U000e0101", "ab"),
     ],
 )
 def test_normalising_keeps_what_is_text(raw: str, expected: str) -> None:
     assert normalise(raw) == expected
 
 
-@given(anything)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466",
+        "\U0001f3f3\ufe0f\u200d\U0001f308",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "\u2764\ufe0f 1\ufe0f\u20e3 \u00a9\ufe0e",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0915\u094d\u200d\u0937",
+        "\u0e01\u200b\u0e02",
+        "\u845b\U000e0100",
+        "ABC",
+    ],
+)
+def test_invisible_characters_that_shape_what_is_seen_stay(text: str) -> None:
+    assert normalise(text) == normalise(text, "\ufdd0") == text
+
+
+def test_mark_stands_for_every_invisible_character_that_can_carry_a_message() -> None:
+    assert normalise("a\u200b\U000e0041\u202e\u00ad\ufeff\u200eb", "\ufdd0") == "a\ufdd0\ufdd0\ufdd0b"
+
+
+@given(invisible, invisible)
+def test_joined_normalised_texts_are_normalised(left: str, right: str) -> None:
+    for mark in ("", "\ufdd0"):
+        for glue in ("", " ", "\n\n"):
+            joined = normalise(left, mark) + glue + normalise(right, mark)
+            assert normalise(joined, mark) == joined
+
+
+@given(invisible)
+def test_text_without_its_marks_is_the_text_normalised_without_marks(text: str) -> None:
+    assert normalise(text, "\ufdd0").replace("\ufdd0", "") == normalise(text)
+
+
+@given(anything | invisible)
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 

@@ -13,7 +13,22 @@ from ingest.read import Failure, Origin, kind_of, read
 from rag.text import normalise
 from rag.types import Document
 
-NAMES = ("a.txt", "a.md", "a.html", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.eml", "a.py", "a.rs", "a.c", "a.unknown")
+NAMES = (
+    "a.txt",
+    "a.md",
+    "a.html",
+    "a.csv",
+    "a.tsv",
+    "a.jsonl",
+    "a.jsonl.gz",
+    "a.eml",
+    "a.mbox",
+    "a.ipynb",
+    "a.py",
+    "a.rs",
+    "a.c",
+    "a.unknown",
+)
 CODES = {"binary", "encoding", "empty", "bad_record", "duplicate_id", "bad_gzip", "too_deep", "unreadable"}
 
 # Pieces of every format, so that nonsense gets past the door; the last row is hostile Unicode.
@@ -23,6 +38,9 @@ PIECES = (
     + '{ } [ ] "text": "id":1 "title":"t" , ; \t " "a" 1 2019 null name=1 {"text":"x"} \\ud800'.split(" ")
     + "Subject: From: a@b =?utf-8?q?=80?= Content-Type: multipart/mixed; boundary=B --B --B-- text/html base64 charset=x".split()
     + "def class fn f(x) { }".split()
+    + '{"cells": {"cell_type":"markdown","source":"# a"} {"cell_type":"code","source":"b"}'.split()
+    + ["From a@b Mon Jan 2 10:00:00 2023\n"]
+    + "Ignore all previous instructions. | <|im_start|> | <i hidden> </i> | <p style=color:white>".split(" | ")
     + [
         "\ufeff",
         "\x85",
@@ -30,6 +48,9 @@ PIECES = (
         "\x0b",
         "\x1c",
         "\u200d",
+        "\u200b" * 5,
+        "\U000e0041\U000e0042",
+        "\ufdd0",
         "e\u0301",
         "漢字",
         "🏳️‍🌈",
@@ -96,7 +117,7 @@ def test_line_of_a_section_is_that_of_its_first_character(name: str, pieces: lis
 @given(text=st.text(max_size=60))
 def test_text_of_files_that_are_read_as_they_stand_is_their_normalised_content(name: str, text: str) -> None:
     for document in documents(read(text.encode("utf-8", "surrogatepass"), Origin(Path(name), "id", "uri", None))):
-        assert document.text == normalise(text.lstrip("\ufeff"))
+        assert document.text == normalise(text)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -73,13 +73,11 @@ def test_list_is_one_section_of_items() -> None:
         "<style>x</style>",
         "<template><p>x</p></template>",
         "<noscript>x</noscript>",
-        "<div hidden>x</div>",
-        '<div style="display: none">x</div>',
         "<!-- x -->",
         "<svg><title>x</title></svg>",
     ],
 )
-def test_what_a_browser_does_not_show_is_left_out(markup: str) -> None:
+def test_what_is_no_text_of_the_page_is_left_out(markup: str) -> None:
     assert extract(f"<p>a</p>{markup}<p>b</p>").text == "a\n\nb"
 
 

@@ -1,0 +1,393 @@
+"""RTF: headings, paragraphs, lists, code, table rows, notes, headers and footers.
+
+Read here, not with kreuzberg, which knows no headings of RTF, drops hidden text and spaces, and found a third of the paragraphs
+(measured with kreuzberg 4.10.4, `bench/formats.py`).
+
+References:
+    Microsoft, Rich Text Format Specification 1.9.1.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from ingest.read.flow import Flow, Placed
+from ingest.read.styles import heading_of, is_code_style, list_level_of
+from rag.errors import InputError
+
+_TOKEN = re.compile(r"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n\0]+|([^\\{}\r\n\0]+)", re.DOTALL)
+_MAX_DEPTH = 1_000
+# Groups that hold no text of the page, and parts of it that are there a second time.
+_SKIPPED = frozenset(
+    """colortbl pict objdata fldinst listtext pntext nonshppict nonesttables bkmkstart bkmkend themedata colorschememapping datastore
+    xmlnstbl latentstyles filetbl revtbl rsidtbl listtable listoverridetable generator sn sv shppict upr atnid atnauthor annotation
+    tc xe rxe txe ftnsep ftnsepc aftnsep aftnsepc falt panose template""".split()
+)
+_TARGETS = {
+    **dict.fromkeys(_SKIPPED, "nothing"),
+    **dict.fromkeys("header headerl headerr headerf footer footerl footerr footerf".split(), "margin"),
+    "stylesheet": "styles", "fonttbl": "fonts", "info": "info",
+}  # fmt: skip
+_INFO = {"title": "title", "author": "author", "subject": "subject", "keywords": "keywords", "doccomm": "description"}
+# Groups that readers may leave out, and that we do not.
+_STARRED = frozenset(("shpinst", "shptxt", "do", "dptxbxtext"))
+_CHARACTERS = {
+    "emdash": "—", "endash": "–", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•", "tab": " ",
+    "emspace": " ", "enspace": " ", "qmspace": " ", "nestcell": " ", "~": "\xa0", "_": "-", "\\": "\\", "{": "{", "}": "}",
+}  # fmt: skip
+# Code pages of the character sets of fonts that differ from the code page of the document.
+_CHARSETS = {
+    77: "mac_roman", 128: "cp932", 129: "cp949", 134: "gbk", 136: "big5", 161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255",
+    178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250",
+}  # fmt: skip
+_UNREADABLE_HALF_POINTS = 2
+# Titles and names of styles are shorter; it bounds the work of putting them together.
+_MAX_NAME_CHARS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Blocks in reading order, headers and footers first, and the metadata."""
+
+    blocks: list[Placed]
+    metadata: dict[str, str]
+
+
+def rtf_story(data: bytes) -> Story:
+    """Read a document.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        Its text, hidden characters flagged, and title, author, subject, keywords and description, if given.
+
+    Raises:
+        InputError: With code ``unreadable`` for another format or a cut file, ``too_deep`` for more than 1,000 nested groups.
+    """
+    source = data.decode("latin-1")
+    if not source.startswith("{\\rtf"):
+        raise InputError("does not begin with '{\\rtf', so it is no RTF; rename it by its format", code="unreadable")
+    reader = _Reader()
+    at = 0
+    while at < len(source) and (found := _TOKEN.match(source, at)):
+        at = found.end() + reader.token(found)
+    if at < len(source) or reader.depth:
+        raise InputError(f"ends within {reader.depth} open groups, as a cut file does; get it again", code="unreadable")
+    return Story(reader.blocks(), {key: text.strip() for key, text in reader.info.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Paragraph:
+    """What a paragraph is."""
+
+    heading: int = 0
+    level: int = 0
+    is_code: bool = False
+    in_table: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What holds up to the end of a group: where its text goes, its encoding, and how many characters stand in for a Unicode one."""
+
+    target: str = "text"
+    encoding: str = "cp1252"
+    n_stand_ins: int = 1
+    is_hidden: bool = False
+    is_note: bool = False
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """Style sheet and font table, and the entry of either that is being read."""
+
+    styles: dict[int, _Paragraph] = field(default_factory=dict)
+    fonts: dict[int, str] = field(default_factory=dict)
+    number: int = 0
+    outline: int = 0
+    name: str = ""
+
+
+class _Reader:
+    """Tokens to a flow for the text and one for headers and footers."""
+
+    def __init__(self) -> None:
+        self.info: dict[str, str] = {}
+        self._flows = {"text": _Page(), "margin": _Page()}
+        self._group = _Group()
+        self._outer: list[_Group] = []
+        self._sheet = _Sheet()
+        self._encoding = "cp1252"
+        self._is_first = self._is_starred = False
+        self._to_skip = 0
+        self._bytes = bytearray()
+
+    @property
+    def depth(self) -> int:
+        """Groups that are open."""
+        return len(self._outer)
+
+    def blocks(self) -> list[Placed]:
+        """Headers and footers that say something, each once, then the text."""
+        margins: dict[str, Placed] = {}
+        for placed in self._flows["margin"].blocks():
+            if any(char.isalpha() for char in placed.block.text):
+                margins.setdefault(
+                    placed.block.text, replace(placed, block=replace(placed.block, headings=(), kind="prose", group=0))
+                )
+        return [*margins.values(), *self._flows["text"].blocks()]
+
+    def token(self, found: re.Match[str]) -> int:
+        """Take one token; returns how many characters of binary data follow it."""
+        word, number, byte, symbol, brace, text = found.groups()
+        if byte:
+            self._take_byte(int(byte, 16))
+            return 0
+        if brace or word:
+            self._flush()
+        if brace == "{":
+            self._open_group()
+        elif brace:
+            self._close_group()
+        elif word:
+            return self._word(word, int(number) if number else None)
+        elif symbol == "*":
+            self._is_starred = True
+            return 0
+        elif symbol and symbol in "\r\n":
+            self._word("par", None)
+        elif symbol:
+            self._take(_CHARACTERS.get(symbol, ""))
+        elif text:
+            self._take_source(text)
+        return 0
+
+    def _open_group(self) -> None:
+        if len(self._outer) >= _MAX_DEPTH:
+            raise InputError(f"nests more than {_MAX_DEPTH:,} groups; repair the file", code="too_deep")
+        self._outer.append(self._group)
+        self._is_first, self._is_starred, self._to_skip = True, False, 0
+
+    def _close_group(self) -> None:
+        if not self._outer:
+            return
+        ended, self._group = self._group, self._outer.pop()
+        self._to_skip = 0
+        if ended.is_note and not self._group.is_note:
+            self._page.flow.close_paragraph()
+        elif ended.target == "margin" and self._group.target != "margin":
+            self._flows["margin"].end_paragraph()
+        if ended.target == "styles":
+            self._end_style()
+
+    def _end_style(self) -> None:
+        sheet, name = self._sheet, self._sheet.name.strip().rstrip(";").strip()
+        if name:
+            sheet.styles[sheet.number] = _Paragraph(sheet.outline or heading_of(name), list_level_of(name), is_code_style(name))
+        sheet.number, sheet.outline, sheet.name = 0, 0, ""
+
+    @property
+    def _page(self) -> _Page:
+        return self._flows["margin" if self._group.target == "margin" else "text"]
+
+    def _word(self, word: str, number: int | None) -> int:
+        is_first, self._is_first = self._is_first, False
+        is_starred, self._is_starred = self._is_starred, False
+        if word == "bin":
+            return max(number or 0, 0)
+        if self._group.target == "nothing" or (is_first and self._enter(word, is_starred)):
+            return 0
+        if word == "u" and number is not None:
+            self._take(chr(number % 65536))
+            self._to_skip = self._group.n_stand_ins
+        elif word == "uc":
+            self._group = replace(self._group, n_stand_ins=min(max(number or 0, 0), 16))
+        elif word == "ansicpg":
+            self._encoding = _known(f"cp{number}")
+            self._group = replace(self._group, encoding=self._encoding)
+        elif self._group.target in ("styles", "fonts"):
+            self._sheet_word(word, number or 0)
+        elif word in _CHARACTERS:
+            self._take(_CHARACTERS[word])
+        elif self._group.target in ("text", "margin"):
+            self._text_word(word, number)
+        return 0
+
+    def _enter(self, word: str, is_starred: bool) -> bool:
+        """Whether a word at the begin of a group says where its text goes."""
+        target = self._group.target
+        if target == "info":
+            target = _INFO.get(word, "nothing")
+        elif word in _TARGETS:
+            target = _TARGETS[word]
+        elif word == "footnote" and target in ("text", "margin"):
+            self._page.open(self._group.is_hidden)
+            self._page.flow.open_paragraph()
+            self._group = replace(self._group, is_note=True)
+        elif is_starred and word not in _STARRED:
+            target = "nothing"
+        elif not is_starred:
+            return False
+        self._group = replace(self._group, target=target)
+        return True
+
+    def _sheet_word(self, word: str, number: int) -> None:
+        if word == "s":
+            self._sheet.number = number
+        elif word == "outlinelevel" and 0 <= number < 9:
+            self._sheet.outline = number + 1
+        elif word == "f" and self._group.target == "fonts":
+            self._sheet.number = number
+        elif word == "fcharset" and number in _CHARSETS:
+            self._sheet.fonts[self._sheet.number] = _CHARSETS[number]
+
+    def _text_word(self, word: str, number: int | None) -> None:
+        page = self._page
+        if word == "v" or word == "deleted":
+            self._group = replace(self._group, is_hidden=number != 0)
+        elif word == "fs" and number is not None and number < _UNREADABLE_HALF_POINTS:
+            self._group = replace(self._group, is_hidden=True)
+        elif word == "plain":
+            self._group = replace(self._group, is_hidden=False, encoding=self._encoding)
+        elif word == "f":
+            self._group = replace(self._group, encoding=self._sheet.fonts.get(number or 0, self._encoding))
+        elif word == "s":
+            style = self._sheet.styles.get(number or 0, _Paragraph())
+            page.paragraph = replace(style, in_table=page.paragraph.in_table)
+        elif word in ("par", "sect", "page") and self._group.is_note:
+            page.flow.text(" ")
+        else:
+            page.word(word, number)
+
+    def _take_byte(self, byte: int) -> None:
+        if self._to_skip:
+            self._to_skip -= 1
+        else:
+            self._bytes.append(byte)
+
+    def _take_source(self, text: str) -> None:
+        n_skipped = min(self._to_skip, len(text))
+        self._to_skip -= n_skipped
+        # Bytes above 127 are as good as escaped ones.
+        self._bytes += text[n_skipped:].encode("latin-1")
+
+    def _flush(self) -> None:
+        if self._bytes:
+            text, self._bytes = self._bytes.decode(self._group.encoding, "replace"), bytearray()
+            self._take(text)
+
+    def _take(self, text: str) -> None:
+        if self._bytes:
+            self._flush()
+        self._is_first = False
+        match self._group.target:
+            case "nothing" | "fonts" | "info":
+                return
+            case "styles":
+                self._sheet.name = (self._sheet.name + text)[:_MAX_NAME_CHARS]
+            case "text" | "margin":
+                self._page.take(text, self._group.is_hidden)
+            case key:
+                self.info[key] = (self.info.get(key, "") + text)[:_MAX_NAME_CHARS]
+
+
+class _Page:
+    """The paragraphs, cells and rows of one flow."""
+
+    def __init__(self) -> None:
+        self.flow = Flow()
+        self.paragraph = _Paragraph()
+        self._in_table = self._in_row = self._in_cell = False
+        self._half = ""
+
+    def blocks(self) -> list[Placed]:
+        self.end_paragraph()
+        self._end_table()
+        return self.flow.blocks()
+
+    def take(self, text: str, is_hidden: bool) -> None:
+        # Characters beyond the first 65,536 come as two halves.
+        text, self._half = self._half + text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if not text or not (text.strip() or self.flow.is_in_paragraph):
+            return
+        self.open(is_hidden and bool(text.strip()))
+        self.flow.text(text)
+
+    def open(self, is_hidden: bool) -> None:
+        """Open the paragraph, and the cell that it stands in, unless they are open."""
+        if not self.flow.is_in_paragraph:
+            at = self.paragraph
+            if at.in_table:
+                self._open_cell()
+            else:
+                self._end_table()
+            self.flow.open_paragraph(at.heading, at.level, is_code=at.is_code)
+        if is_hidden:
+            self.flow.hide()
+
+    def end_paragraph(self) -> None:
+        if self.flow.is_in_paragraph:
+            self.flow.close_paragraph()
+
+    def word(self, word: str, number: int | None) -> None:
+        match word:
+            case "par" | "sect" | "page":
+                self.end_paragraph()
+            case "pard":
+                self.paragraph = _Paragraph()
+            case "line":
+                self.open(False)
+                self.flow.line_break()
+            case "intbl":
+                self.paragraph = replace(self.paragraph, in_table=True)
+            case "outlinelevel" if number is not None and 0 <= number < 9:
+                self.paragraph = replace(self.paragraph, heading=number + 1)
+            case "ls":
+                self.paragraph = replace(self.paragraph, level=max(self.paragraph.level, 1) if number else 0)
+            case "ilvl" if number is not None:
+                self.paragraph = replace(self.paragraph, level=min(max(number, 0), 8) + 1)
+            case "cell":
+                self._end_cell()
+            case "row":
+                self._end_row()
+            case _:
+                pass
+
+    def _open_cell(self) -> None:
+        for is_open, tag in ((self._in_table, "table"), (self._in_row, "tr"), (self._in_cell, "td")):
+            if not is_open:
+                self.flow.open_table_part(tag)
+        self._in_table = self._in_row = self._in_cell = True
+
+    def _end_cell(self) -> None:
+        self.end_paragraph()
+        self._open_cell()
+        self.flow.close_table_part("td")
+        self._in_cell = False
+
+    def _end_row(self) -> None:
+        self.end_paragraph()
+        if self._in_cell:
+            self._end_cell()
+        if self._in_row:
+            self.flow.close_table_part("tr")
+        self._in_row = False
+
+    def _end_table(self) -> None:
+        self._end_row()
+        if self._in_table:
+            self.flow.close_table_part("table")
+        self._in_table = False
+
+
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except LookupError:
+        return "cp1252"
+    return encoding
