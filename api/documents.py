@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from api.schemas import Json
+from ingest.boilerplate import find_boilerplate
 from ingest.dedup import find_duplicates
 from ingest.pipeline import IngestReport, IngestRequest, Progress, check_collection_name, ingest
 from rag.cache import FILE_NAME as CACHE_NAME
@@ -297,8 +298,9 @@ def _catalog(data_dir: Path) -> Iterator[Catalog]:
 
 
 def _complete(catalog: Catalog, row: CollectionRow, settings: Settings, embedder: Embedder) -> None:
-    """Find duplicates anew, and embed the chunks for which the removed document stood."""
+    """Find boilerplate and duplicates anew, and embed the chunks for which the removed document stood."""
     view = catalog.view(row.name, row.version + 1)
+    catalog.put_trims(row.name, row.version + 1, find_boilerplate(view, settings.ingest.boilerplate_share, embedder.count_tokens))
     duplicates = find_duplicates(view.live_chunks(), settings.ingest.near_duplicate)
     collapsed = {duplicate.chunk_no for duplicate in duplicates}
     table = catalog.vectors(row.embedder)

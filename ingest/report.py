@@ -47,6 +47,7 @@ class IngestReport:
         failed: What could not be read, in the order of the walk.
         n_chunks: Chunks of the version, collapsed duplicates included.
         n_duplicates: Chunks that another one stands for.
+        n_boilerplate: Blocks of text left out of chunks, because many documents repeat them.
         n_parsed: Files that were read and cut.
         n_embedded: Texts that were embedded in this run.
         measurement: What it cost.
@@ -62,6 +63,7 @@ class IngestReport:
     failed: tuple[Failure, ...]
     n_chunks: int
     n_duplicates: int
+    n_boilerplate: int
     n_parsed: int
     n_embedded: int
     measurement: Measurement

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 
 from rag.cost import Measurement
 from rag.power.figure import said
-from rag.types import Answer, Citation, ContextResult, SearchResult
+from rag.types import Answer, Citation, ContextResult, SearchResult, Source, TrustFlag
 
 # A passage in a list of hits is a reminder, not the text.
 _MAX_SNIPPET_CHARS = 240
+_WARNINGS: dict[TrustFlag, str] = {
+    "hidden": "hidden text, which a reader of the document does not see",
+    "instructions": "text that speaks to a language model, not to people",
+}
 
 
 def show_search(result: SearchResult) -> None:
@@ -20,10 +24,9 @@ def show_search(result: SearchResult) -> None:
         scores = " ".join(
             f"{name} {value:.3f}" for name, value in (("bm25", hit.bm25), ("cosine", hit.cosine)) if value is not None
         )
-        emphasised(
-            f"{place:>2}. {where(source.uri, source.line, source.page, source.headings)}", f"  score {hit.score:.3f}  {scores}"
-        )
+        emphasised(f"{place:>2}. {where(source)}", f"  score {hit.score:.3f}  {scores}")
         line("    " + shortened(hit.chunk.text))
+        _warn_of(source)
         if source.also_in:
             line(f"    also in: {', '.join(source.also_in)}")
     if not result.hits:
@@ -92,14 +95,25 @@ def show_cost(measurement: Measurement) -> None:
 def _show_sources(citations: Iterable[Citation]) -> None:
     for citation in citations:
         source = citation.source
-        place = where(source.uri, source.line, source.page, source.headings)
-        line(f"[{citation.index}] {place}, characters {source.start_char}-{source.end_char}")
+        line(f"[{citation.index}] {where(source)}, characters {source.start_char}-{source.end_char}")
+        _warn_of(source)
 
 
-def where(uri: str, source_line: int | None, page: int | None, headings: tuple[str, ...]) -> str:
-    """A place in a document, as people write it."""
-    place = one_line(uri) + (f":{source_line}" if source_line is not None else "") + (f", page {page}" if page is not None else "")
-    return place + (f" ({' > '.join(headings)})" if headings else "")
+def _warn_of(source: Source) -> None:
+    for flag in source.flags:
+        line(f"    warning: {_WARNINGS[flag]}")
+
+
+def where(source: Source) -> str:
+    """A place in a document, as people write it: in words of the source where there are some, else line and page."""
+    place = one_line(source.uri)
+    if source.place:
+        place += f", {one_line(source.place)}"
+    else:
+        place += (f":{source.line}" if source.line is not None else "") + (
+            f", page {source.page}" if source.page is not None else ""
+        )
+    return place + (f" ({' > '.join(source.headings)})" if source.headings else "")
 
 
 def one_line(text: str) -> str:

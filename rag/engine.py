@@ -18,7 +18,7 @@ from rag.context import pack
 from rag.cost import TokenCounts
 from rag.embed import Embedder, open_embedder
 from rag.errors import ConfigError, InputError
-from rag.evidence import confidence, shares_a_word
+from rag.evidence import confidence, copies, shares_a_word
 from rag.fuse import Fused, completed, contenders, first, fuse, union
 from rag.generate import Generator, open_generator
 from rag.meter import Meter
@@ -50,6 +50,11 @@ MAX_K = 1000
 
 
 NO_LIMIT = Budget()
+
+
+# How many times as deep to look when some of the first k hits are copies of each other: a flood of k times sixteen copies cannot keep other
+# evidence out, and a collection of records that are all alike does not make every question read all of them.
+_DEPTHS = (1, 4, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ class Engine:
         if max_tokens < 16:
             raise InputError(f"max_tokens is {max_tokens}; allowed: 16 or more", code="max_tokens")
         meter = meter or Meter(power=self._power)
-        hits = self._candidates(query, meter)
+        hits = self._evidence(query, meter)
         with meter.stage("assemble"):
             packed = pack(query.text, hits, max_tokens, style, counter)
         measurement = meter.finish(TokenCounts(context=packed.n_tokens, saved=packed.n_tokens_saved))
@@ -230,7 +235,7 @@ class Engine:
     def _written(self, asked: _Asked, vector: Vector | None, meter: Meter) -> Answer:
         """An answer made anew."""
         question = asked.query.text
-        hits = self._candidates(asked.query, meter, vector)
+        hits = self._evidence(asked.query, meter, vector)
         with meter.stage("generate"):
             focus = asked.focus if shares_a_word(asked.focus, hits) else question  # "Why?" chooses no sentence by itself
             sure = confidence(focus, hits, self._store.document_frequency, self._store.n_rows)
@@ -287,6 +292,20 @@ class Engine:
         from rag.tokens import SHIPPED_NAME, open_counter  # 20 ms of a cold start that counts nothing
 
         return open_counter(SHIPPED_NAME)
+
+    def _evidence(self, query: Query, meter: Meter, vector: Vector | None = None) -> list[Candidate]:
+        """Hits of a query that are no copies of each other; where some were, others are looked for deeper down."""
+        if vector is None and query.mode != "bm25":
+            vector = self._embedded(self._checked(query), meter)
+        hits: list[Candidate] = []
+        left_out: frozenset[int] = frozenset()
+        for depth in _DEPTHS:
+            hits = self._candidates(replace(query, k=depth * query.k), meter, vector)
+            with meter.stage("assemble"):
+                left_out = copies(query.text, hits)
+            if not left_out or len(hits) - len(left_out) >= query.k:
+                break
+        return [hit for place, hit in enumerate(hits) if place not in left_out][: query.k]
 
     def _candidates(self, query: Query, meter: Meter, vector: Vector | None = None) -> list[Candidate]:
         """Hits of a query; its vector is made unless it is there already."""

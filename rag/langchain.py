@@ -201,7 +201,7 @@ def _documents(found: Json) -> list[Document]:
 
 
 def _metadata(hit: Json) -> Json:
-    source = {name: hit["source"][name] for name in ("uri", "title", "headings", "page", "line", "start_char", "end_char")}
+    source = {name: hit["source"][name] for name in ("uri", "title", "headings", "page", "line", "start_char", "end_char", "place")}
     # In this process a tuple, over HTTP a list.
-    source["headings"] = list(source["headings"])
+    source |= {name: list(hit["source"][name]) for name in ("headings", "flags")}
     return {"doc_id": hit["doc_id"], **source, **{name: hit[name] for name in ("score", "bm25", "cosine")}}

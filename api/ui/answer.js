@@ -1,5 +1,7 @@
 // The answer, its sources and the passages found. Words of documents become text nodes and nothing else.
 
+const WARNINGS = { hidden: "hidden text, which a reader of the document does not see", instructions: "text that speaks to a language model, not to people" };
+
 /** An element with a class, and children that are nodes or texts. */
 export function make(tag, className, ...children) {
   const node = document.createElement(tag);
@@ -81,6 +83,7 @@ export function showHits(target, hits, citations, onShow) {
     button.addEventListener("click", () => onShow(hit, i + 1, button));
     const numbers = new Set(citations.filter((one) => one.chunk_id === hit.chunk_id).map((one) => `[${one.index}]`));
     const cited = numbers.size ? [make("strong", "small", ` cited ${[...numbers].join(" ")}`)] : [];
+    if (hit.source.flags.length) cited.push(make("strong", "small", " trust it less"));
     const parts = Object.entries(tops).map(([part, top]) => scoreCell(hit[part], top));
     const below = hit.source.headings.at(-1) ?? "";
     const place = below && below !== nameOf(hit) ? [" ", make("bdi", "small", below)] : [];
@@ -106,10 +109,12 @@ function scoreCell(score, top) {
 
 function headOf(one, characters) {
   const { source } = one;
-  const place = [source.headings.join(" › "), source.page && `page ${source.page}`, source.line && `line ${source.line}`, `characters ${characters}`];
+  const at = source.place ? [source.place] : [source.page && `page ${source.page}`, source.line && `line ${source.line}`];
+  const place = [source.headings.join(" › "), ...at, `characters ${characters}`];
   const name = make("p", "name", nameOf(one));
   name.dir = "auto";
-  return [name, make("p", "small", make("bdi", "", source.uri), ` · ${place.filter(Boolean).join(" · ")}`)];
+  const warnings = source.flags.map((flag) => make("p", "note", make("strong", "", "Trust it less: "), WARNINGS[flag] ?? flag, "."));
+  return [name, make("p", "small", make("bdi", "", source.uri), " · ", make("bdi", "", place.filter(Boolean).join(" · "))), ...warnings];
 }
 
 /** The passage as text and marks; null if a quote is not where it should be, because the passage is of another version. */

@@ -1,6 +1,6 @@
 """The catalog: one SQLite file that is the source of truth; every index file can be made again from it.
 
-Rows of `source`, `document` and `duplicate` carry the versions in which they live: ``born <= version < died``. A writer adds rows
+Rows of `source`, `document`, `trim` and `duplicate` carry the versions in which they live: ``born <= version < died``. A writer adds rows
 born in the next version, which no reader sees until `commit_version` makes that version current in one transaction; what a crash
 left behind is undone when the next writer begins. Document text is stored in compressed blocks, so that a quote from a large
 document reads one.
@@ -18,12 +18,14 @@ from pathlib import Path
 from rag.errors import InputError, SnapshotError
 from rag.store.schema import BLOCK_CHARS, BUSY_TIMEOUT_S, LIVE, connect, sqlite_errors
 from rag.store.vectors import VectorTable, text_digest
-from rag.store.view import DuplicateRow, View
+from rag.store.view import DuplicateRow, TrimRow, View
 from rag.text import indexed_text
 from rag.types import Document, Span
 
 # A longer metadata value is kept and shown, but cannot be filtered by: it is prose, not a label.
 MAX_TAG_CHARS = 256
+# Tables with versions of their own that refer to chunks.
+_BY_CHUNK = ("duplicate", "trim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,9 @@ class Catalog:
         self._db.execute("DELETE FROM source WHERE collection = ? AND born > ?", (name, version))
         self._delete_documents(numbers)
         chunks = "SELECT chunk_no FROM chunk JOIN document USING (document_no) WHERE collection = ?"
-        self._db.execute(f"DELETE FROM duplicate WHERE born > ? AND chunk_no IN ({chunks})", (version, name))
-        self._db.execute(f"UPDATE duplicate SET died = NULL WHERE died > ? AND chunk_no IN ({chunks})", (version, name))
+        for table in _BY_CHUNK:
+            self._db.execute(f"DELETE FROM {table} WHERE born > ? AND chunk_no IN ({chunks})", (version, name))
+            self._db.execute(f"UPDATE {table} SET died = NULL WHERE died > ? AND chunk_no IN ({chunks})", (version, name))
 
     def commit_version(self, name: str, version: int, embedder: str, dim: int) -> None:
         """Make a version current: the one moment at which readers begin to see it."""
@@ -174,13 +177,15 @@ class Catalog:
                     )
                 ]
             )
+            for table in _BY_CHUNK:
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE died <= ? AND chunk_no IN"
+                    " (SELECT chunk_no FROM chunk JOIN document USING (document_no) WHERE collection = ?)",
+                    (oldest, name),
+                )
             self._db.execute(
-                "DELETE FROM duplicate WHERE died <= ? AND chunk_no IN"
-                " (SELECT chunk_no FROM chunk JOIN document USING (document_no) WHERE collection = ?)",
-                (oldest, name),
-            )
-            self._db.execute(
-                "DELETE FROM vector WHERE digest NOT IN (SELECT digest FROM chunk) OR embedder NOT IN (SELECT embedder FROM collection)"
+                "DELETE FROM vector WHERE digest NOT IN (SELECT digest FROM chunk UNION ALL SELECT digest FROM trim)"
+                " OR embedder NOT IN (SELECT embedder FROM collection)"
             )
         # Without waiting for readers: what they still need of the log is folded in next time.
         self._db.execute("PRAGMA busy_timeout = 0")
@@ -189,7 +194,8 @@ class Catalog:
 
     def _delete_documents(self, numbers: Sequence[int]) -> None:
         keys = [(n,) for n in numbers]
-        self._db.executemany("DELETE FROM duplicate WHERE chunk_no IN (SELECT chunk_no FROM chunk WHERE document_no = ?)", keys)
+        for table in _BY_CHUNK:
+            self._db.executemany(f"DELETE FROM {table} WHERE chunk_no IN (SELECT chunk_no FROM chunk WHERE document_no = ?)", keys)
         for table in ("chunk", "tag", "text_block", "document"):
             self._db.executemany(f"DELETE FROM {table} WHERE document_no = ?", keys)
 
@@ -291,7 +297,8 @@ class Catalog:
         )
         self._db.executemany("INSERT INTO tag VALUES (?, ?, ?)", [(key, value, number) for key, value in tags_of(document)])
         self._db.executemany(
-            "INSERT INTO chunk (document_no, start, end, headings, page, line, n_tokens, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunk (document_no, start, end, headings, page, line, n_tokens, digest, place, flags)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     number,
@@ -302,6 +309,8 @@ class Catalog:
                     span.line,
                     span.n_tokens,
                     text_digest(indexed_text(document.title, span.headings, document.text[span.start : span.end])),
+                    span.place or None,
+                    ",".join(span.flags) or None,
                 )
                 for span in spans
             ],
@@ -319,6 +328,19 @@ class Catalog:
         self._db.executemany(
             "INSERT INTO duplicate VALUES (?, ?, ?, ?, NULL)",
             [(row.chunk_no, row.of_chunk_no, row.similarity, version) for row in wanted.values()],
+        )
+
+    def put_trims(self, collection: str, version: int, trims: Sequence[TrimRow]) -> None:
+        """Make these what a version shows of chunks whose edges are boilerplate; those that stay the same keep their row."""
+        wanted = {row.chunk_no: row for row in trims}
+        for number, row in self.view(collection, version).trims().items():
+            if wanted.get(number) == row:
+                del wanted[number]
+                continue
+            self._db.execute("UPDATE trim SET died = ? WHERE chunk_no = ? AND died IS NULL", (version, number))
+        self._db.executemany(
+            "INSERT INTO trim VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            [(r.chunk_no, r.start, r.end, r.n_lines, r.n_blocks, r.n_tokens, r.digest, version) for r in wanted.values()],
         )
 
 

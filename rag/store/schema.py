@@ -13,7 +13,7 @@ from typing import Any
 
 from rag.errors import SnapshotError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "catalog.sqlite"
 # How long a writer waits for another one; readers and writers do not wait for each other.
 BUSY_TIMEOUT_S = 30.0
@@ -23,7 +23,12 @@ _APPLICATION_ID = 0x52574154  # "RWAT"
 BLOCK_CHARS = 16_384
 LIVE = "born <= :version AND (died IS NULL OR died > :version)"
 
-_SCHEMA = """
+# What a version shows of a chunk whose edges are boilerplate; nothing where ``start`` is ``end``.
+_TRIM = """CREATE TABLE trim (
+  chunk_no INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, n_lines INTEGER NOT NULL, n_blocks INTEGER NOT NULL,
+  n_tokens INTEGER NOT NULL, digest BLOB NOT NULL, born INTEGER NOT NULL, died INTEGER);
+CREATE INDEX trim_by_chunk ON trim (chunk_no);"""
+_SCHEMA = f"""
 CREATE TABLE collection (name TEXT PRIMARY KEY, version INTEGER NOT NULL, embedder TEXT NOT NULL, dim INTEGER NOT NULL);
 CREATE TABLE source (
   source_no INTEGER PRIMARY KEY, collection TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL,
@@ -40,13 +45,21 @@ ROWID; CREATE TABLE tag (key TEXT, value TEXT, document_no INTEGER, PRIMARY KEY 
 CREATE INDEX tag_by_document ON tag (document_no);
 CREATE TABLE chunk (
   chunk_no INTEGER PRIMARY KEY, document_no INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, headings TEXT,
-  page INTEGER, line INTEGER, n_tokens INTEGER NOT NULL, digest BLOB NOT NULL);
+  page INTEGER, line INTEGER, n_tokens INTEGER NOT NULL, digest BLOB NOT NULL, place TEXT, flags TEXT);
 CREATE INDEX chunk_by_document ON chunk (document_no, start);
 CREATE TABLE duplicate (
   chunk_no INTEGER NOT NULL, of_chunk_no INTEGER NOT NULL, similarity REAL NOT NULL, born INTEGER NOT NULL, died INTEGER);
 CREATE INDEX duplicate_by_original ON duplicate (of_chunk_no);
+{_TRIM}
 CREATE TABLE vector (embedder TEXT, digest BLOB, data BLOB NOT NULL, PRIMARY KEY (embedder, digest)) WITHOUT ROWID;
 """
+
+# Format 2 has place and flags of a chunk, and what is trimmed of it.
+_TO_FORMAT_2 = f"ALTER TABLE chunk ADD COLUMN place TEXT; ALTER TABLE chunk ADD COLUMN flags TEXT; {_TRIM}"
+# For a reader of format 1, which must not write: names of the temporary schema go before those of the file.
+_READ_FORMAT_1 = f"""{_TRIM.replace("CREATE TABLE", "CREATE TEMP TABLE").replace("INDEX ", "INDEX temp.")}
+CREATE TEMP VIEW chunk AS SELECT
+  chunk_no, document_no, start, end, headings, page, line, n_tokens, digest, NULL AS place, NULL AS flags FROM main.chunk;"""
 
 
 def connect(data_dir: Path, *, create: bool) -> sqlite3.Connection:
@@ -162,7 +175,21 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
             code="newer_format",
         )
     if not create:
+        if found == 1:
+            with sqlite_errors():
+                db.executescript(f"PRAGMA temp_store = MEMORY; {_READ_FORMAT_1}")
         db.execute("PRAGMA query_only = ON")
         return
+    if found == 1:
+        _migrate(db)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, whatever the default of this SQLite
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring format 1 to the present one, all or nothing; a reader that has it open goes on."""
+    with sqlite_errors(), db:
+        db.execute("BEGIN IMMEDIATE")
+        if db.execute("PRAGMA user_version").fetchone()[0] == 1:  # no other writer was faster
+            for statement in f"{_TO_FORMAT_2} PRAGMA user_version = 2".split(";"):
+                db.execute(statement)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rag.errors import InputError, SnapshotError
 from rag.index.lexical import label
-from rag.store.schema import BLOCK_CHARS, LIVE, sqlite_errors
+from rag.store.schema import BLOCK_CHARS, LIVE
+from rag.store.stored import StoredDocument, from_json, headings_of, joined, stored_documents
 from rag.store.vectors import MAX_VARIABLES
 from rag.text import indexed_text
 from rag.types import Chunk, Filters, Source
@@ -30,6 +29,8 @@ class LiveChunk:
         text: Its text.
         digest: 16 bytes: key of the vector of its indexed text.
         tags: Labels of its document (`rag.index.lexical.label`), in order of key and value, without the document id.
+        start: First character in its document.
+        kind: Format family of its document.
     """
 
     chunk_no: int
@@ -39,6 +40,8 @@ class LiveChunk:
     text: str
     digest: bytes
     tags: tuple[str, ...]
+    start: int = 0
+    kind: str = "text"
 
     @property
     def indexed_text(self) -> str:
@@ -56,12 +59,30 @@ class DuplicateRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimRow:
+    """What a version shows of a chunk whose edges are boilerplate.
+
+    ``start`` and ``end`` count in the document, ``n_lines`` the line ends before ``start``, ``n_blocks`` what is left out. A chunk of
+    which nothing is left has ``start == end``, no tokens and an empty digest.
+    """
+
+    chunk_no: int
+    start: int
+    end: int
+    n_lines: int
+    n_blocks: int
+    n_tokens: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """Sizes of a version; ``n_chunks`` counts collapsed duplicates too."""
+    """Sizes of a version; ``n_chunks`` counts collapsed duplicates too, ``n_boilerplate`` blocks of text left out of chunks."""
 
     n_documents: int
     n_chunks: int
     n_duplicates: int
+    n_boilerplate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +111,28 @@ class View:
         self.collection = collection
         self.version = version
         self._names = {"collection": collection, "version": version}
+        # Chunks as this version shows them: `trim` overlays `chunk`.
+        self._shown = (
+            "WITH shown AS (SELECT c.chunk_no, document_no, headings, page, place, flags, c.line + coalesce(t.n_lines, 0) AS line,"
+            " coalesce(t.start, c.start) AS start, coalesce(t.end, c.end) AS end, coalesce(t.n_tokens, c.n_tokens) AS n_tokens,"
+            " coalesce(t.digest, c.digest) AS digest FROM chunk c LEFT JOIN trim t ON t.chunk_no = c.chunk_no"
+            f" AND t.born <= {int(version)} AND (t.died IS NULL OR t.died > {int(version)}) WHERE t.start IS NULL OR t.start < t.end) "
+        )
 
     def counts(self) -> Counts:
         """How much there is."""
-        n_documents, n_chunks = self._db.execute(
-            "SELECT count(DISTINCT document_no), count(chunk_no) FROM document LEFT JOIN chunk USING (document_no)"
-            f" WHERE collection = :collection AND {LIVE}",
-            self._names,
+        where = f"WHERE collection = :collection AND {LIVE}"
+        (n_documents,) = self._db.execute(f"SELECT count(*) FROM document {where}", self._names).fetchone()
+        (n_chunks,) = self._db.execute(
+            f"{self._shown} SELECT count(*) FROM shown JOIN document USING (document_no) {where}", self._names
         ).fetchone()
-        return Counts(n_documents, n_chunks, len(self.duplicates()))
+        n_boilerplate = sum(row.n_blocks for row in self.trims().values())
+        return Counts(n_documents, n_chunks, len(self.duplicates()), n_boilerplate)
 
     def documents(self) -> list[DocumentRow]:
         """All documents, by id."""
         rows = self._db.execute(
-            "SELECT doc_id, uri, title, kind, n_chars, (SELECT count(*) FROM chunk c WHERE c.document_no = d.document_no)"
+            f"{self._shown} SELECT doc_id, uri, title, kind, n_chars, (SELECT count(*) FROM shown s WHERE s.document_no = d.document_no)"
             f" FROM document d WHERE collection = :collection AND {LIVE} ORDER BY doc_id",
             self._names,
         )
@@ -122,21 +151,25 @@ class View:
         return found
 
     def content_sha256(self) -> str:
-        """Digest of the documents and what they were cut into: the same for the same content, however it came about."""
+        """Digest of the documents and what is shown of them: the same for the same content, however it came about."""
         digest = hashlib.sha256()
         for doc_id, fingerprint in self._db.execute(
             f"SELECT doc_id, fingerprint FROM document WHERE collection = :collection AND {LIVE} ORDER BY doc_id",
             self._names,
         ):
             digest.update(f"{doc_id}\0{fingerprint}\n".encode())
+        for row in self._db.execute(
+            "SELECT doc_id, c.start, t.start, t.end FROM trim t JOIN chunk c USING (chunk_no) JOIN document d USING (document_no)"
+            " WHERE collection = :collection AND t.born <= :version AND (t.died IS NULL OR t.died > :version) ORDER BY doc_id, c.start",
+            self._names,
+        ):
+            digest.update("{}\0{} {} {}\n".format(*row).encode())
         return digest.hexdigest()
 
     def doc_id_of(self, chunk_no: int) -> str:
         """Document id of a chunk."""
-        row = self._db.execute(
-            "SELECT doc_id FROM chunk JOIN document USING (document_no) WHERE chunk_no = ?", (chunk_no,)
-        ).fetchone()
-        return str(row[0])
+        sql = "SELECT doc_id FROM chunk JOIN document USING (document_no) WHERE chunk_no = ?"
+        return str(self._db.execute(sql, (chunk_no,)).fetchone()[0])
 
     def duplicates(self) -> list[DuplicateRow]:
         """Collapsed chunks of a version, by chunk number."""
@@ -147,29 +180,50 @@ class View:
         )
         return [DuplicateRow(*row) for row in rows]
 
-    def live_chunks(self) -> Iterator[LiveChunk]:
-        """Every chunk of a version with its text, in order of (doc_id, start); memory is bounded by one document."""
-        documents = self._db.execute(
-            f"SELECT document_no, doc_id, title FROM document WHERE collection = :collection AND {LIVE} ORDER BY doc_id",
+    def trims(self) -> dict[int, TrimRow]:
+        """What a version shows of chunks whose edges are boilerplate, by chunk number."""
+        rows = self._db.execute(
+            "SELECT t.chunk_no, t.start, t.end, t.n_lines, t.n_blocks, t.n_tokens, t.digest FROM trim t JOIN chunk USING (chunk_no)"
+            " JOIN document USING (document_no)"
+            " WHERE collection = :collection AND t.born <= :version AND (t.died IS NULL OR t.died > :version)",
             self._names,
         )
-        for number, doc_id, title in documents:
+        return {row[0]: TrimRow(*row) for row in rows}
+
+    def live_chunks(self, *, whole: bool = False) -> Iterator[LiveChunk]:
+        """Every chunk of a version with its text, in order of (doc_id, start); memory is bounded by one document.
+
+        Args:
+            whole: As the chunks were cut, boilerplate included.
+
+        Yields:
+            Chunks, numbered as in the catalog.
+        """
+        table = "SELECT {} FROM chunk" if whole else self._shown + "SELECT {} FROM shown"
+        documents = self._db.execute(
+            f"SELECT document_no, doc_id, title, kind FROM document WHERE collection = :collection AND {LIVE} ORDER BY doc_id",
+            self._names,
+        )
+        for number, doc_id, title, kind in documents:
             text = self._text(number)
             tags = tuple(
                 label(k, v)
                 for k, v in self._db.execute("SELECT key, value FROM tag WHERE document_no = ? ORDER BY key, value", (number,))
             )
             spans = self._db.execute(
-                "SELECT chunk_no, start, end, headings, digest FROM chunk WHERE document_no = ? ORDER BY start",
-                (number,),
+                table.format("chunk_no, start, end, headings, digest") + " WHERE document_no = ? ORDER BY start", (number,)
             )
             for chunk_no, start, end, headings, digest in spans.fetchall():
-                yield LiveChunk(chunk_no, doc_id, title, _headings(headings), text[start:end], digest, tags)
+                yield LiveChunk(chunk_no, doc_id, title, headings_of(headings), text[start:end], digest, tags, start, kind)
+
+    def stored_documents(self) -> Iterator[StoredDocument]:
+        """Every document with its text and its chunks as they were cut, by id; memory is bounded by one document."""
+        return stored_documents(self._db, self.collection, self.version)
 
     def digests(self, *, without: set[int]) -> set[bytes]:
         """Vector keys of all chunks but those numbered in ``without``."""
         rows = self._db.execute(
-            f"SELECT chunk_no, digest FROM chunk JOIN document USING (document_no) WHERE collection = :collection AND {LIVE}",
+            f"{self._shown} SELECT chunk_no, digest FROM shown JOIN document USING (document_no) WHERE collection = :collection AND {LIVE}",
             self._names,
         )
         return {digest for number, digest in rows if number not in without}
@@ -184,39 +238,21 @@ class View:
             In the order given.
         """
         rows = self._by_number(
-            "SELECT chunk_no, doc_id, uri, title, headings, page, line, start, end, mtime, metadata, n_tokens, digest"
-            " FROM chunk JOIN document USING (document_no) WHERE chunk_no IN ({})",
+            self._shown
+            + "SELECT chunk_no, doc_id, n_tokens, digest, uri, title, headings, page, line, start, end, mtime, metadata,"
+            " place, flags FROM shown JOIN document USING (document_no) WHERE chunk_no IN ({})",
             chunk_nos,
         )
         also = self._also_in(chunk_nos)
         blocks = self._blocks(chunk_nos)
         found = []
-        for (
-            number,
-            doc_id,
-            uri,
-            title,
-            headings,
-            page,
-            line,
-            start,
-            end,
-            mtime,
-            metadata,
-            n_tokens,
-            digest,
-        ) in rows:
+        for number, doc_id, n_tokens, digest, uri, title, headings, page, line, *rest in rows:
+            start, end, mtime, metadata, place, flags = rest
             source = Source(
-                uri,
-                title,
-                _headings(headings),
-                page,
-                line,
-                start,
-                end,
-                mtime,
-                _from_json(metadata),
-                tuple(also.get(number, ())),
+                *(uri, title, headings_of(headings), page, line, start, end, mtime, from_json(metadata)),
+                also_in=tuple(also.get(number, ())),
+                place=place or "",
+                flags=tuple(flags.split(",")) if flags else (),
             )
             text = _cut(blocks.get(number, ()), start, end)
             found.append(Chunk(f"{doc_id}#{digest[:6].hex()}", doc_id, text, n_tokens, source))
@@ -307,10 +343,8 @@ class View:
         names = self._names | {"key": key}
         if self._db.execute(f"SELECT 1 FROM tag WHERE key = :key AND document_no IN ({live}) LIMIT 1", names).fetchone():
             return
-        known = [
-            k
-            for (k,) in self._db.execute(f"SELECT DISTINCT key FROM tag WHERE document_no IN ({live}) ORDER BY key LIMIT 40", names)
-        ]
+        rows = self._db.execute(f"SELECT DISTINCT key FROM tag WHERE document_no IN ({live}) ORDER BY key LIMIT 40", names)
+        known = [key for (key,) in rows]
         raise InputError(
             f"no document has metadata {key!r}; keys that can be filtered by: {', '.join(['doc_id', *known])}",
             code="unknown_key",
@@ -329,13 +363,13 @@ class View:
     def _text(self, document_no: int) -> str:
         """The whole text of a document."""
         rows = self._db.execute("SELECT data FROM text_block WHERE document_no = ? ORDER BY block_no", (document_no,))
-        return _joined([data for (data,) in rows])
+        return joined([data for (data,) in rows])
 
     def _blocks(self, chunk_nos: Sequence[int]) -> dict[int, list[bytes]]:
         """The blocks of text that each chunk touches, and no others."""
         blocks: dict[int, list[bytes]] = {}
         rows = self._db.execute(
-            "SELECT chunk_no, data FROM chunk JOIN text_block USING (document_no)"
+            f"{self._shown} SELECT chunk_no, data FROM shown JOIN text_block USING (document_no)"
             f" WHERE chunk_no IN ({','.join('?' * len(chunk_nos))})"
             f" AND block_no BETWEEN start / {BLOCK_CHARS} AND (end - 1) / {BLOCK_CHARS} ORDER BY chunk_no, block_no",
             [int(number) for number in chunk_nos],
@@ -345,21 +379,7 @@ class View:
         return blocks
 
 
-def _joined(blocks: Sequence[bytes]) -> str:
-    with sqlite_errors():
-        return "".join(zlib.decompress(data).decode() for data in blocks)
-
-
 def _cut(blocks: Sequence[bytes], start: int, end: int) -> str:
     """A range of a document from the blocks that it touches."""
     at = start % BLOCK_CHARS
-    return _joined(blocks)[at : at + end - start]
-
-
-def _headings(stored: str | None) -> tuple[str, ...]:
-    return tuple(_from_json(stored)) if stored else ()
-
-
-def _from_json(stored: str) -> Any:  # noqa: ANN401 - what the catalog wrote there
-    with sqlite_errors():
-        return json.loads(stored)
+    return joined(blocks)[at : at + end - start]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import pytest
 
 from api.keys import KeyStore
 from rag.settings import AnswerSettings, Settings
+from rag.store.schema import FILE_NAME
 from tests.api.conftest import fill
 from tests.api.running import Running, eventually, running, settings_of
 from tests.api.tab import Tab, browsing, tab_of
@@ -72,6 +75,23 @@ def test_offsets_count_code_points_beyond_the_basic_plane(browser: Browser, tmp_
         tab.page.wait_for_selector("#passage mark")
         assert "🦓" in quote
         assert tab.page.locator("#passage mark").first.text_content() == quote
+
+
+def test_place_and_warnings_of_a_source_are_shown(browser: Browser, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "data", answer=AnswerSettings(abstain_below=0.1))
+    fill(settings, write_documents(tmp_path / "documents", ["bread.md"]))
+    with closing(sqlite3.connect(settings.data_dir / FILE_NAME)) as db, db:
+        db.execute("UPDATE chunk SET place = ?, flags = 'hidden,instructions'", ("slide <b>3</b>",))
+    with running(settings) as fresh, tab_of(browser, fresh.url) as tab:
+        tab.open()
+        tab.ask(QUESTION)
+        tab.page.click(".cite")
+        tab.page.wait_for_selector("#passage .note")
+        shown = tab.text("#passage")
+        assert "slide <b>3</b>" in shown
+        assert "hidden text" in shown
+        assert "speaks to a language model" in shown
+        assert "trust it less" in tab.text(".scores")
 
 
 def test_passages_are_shown_with_the_parts_of_their_scores(tab: Tab, service: Running) -> None:

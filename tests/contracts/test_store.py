@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ingest.chunk import chunk_document
-from ingest.read import Failure, read
+from ingest.read import Failure, Origin, read
 from rag.errors import InputError
 from rag.store import Store, open_store
 from rag.types import Document, Filters, Scored, Vector
@@ -82,7 +82,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     path.write_text("".join(json.dumps(row) + "\n" for row in corpus()), encoding="utf-8")
     ingest_into(base / "data", path)
     documents: list[Document] = []
-    for found in read(path.read_bytes(), path, path.name, path.name, path.stat().st_mtime):
+    for found in read(path.read_bytes(), Origin(path, path.name, path.name, path.stat().st_mtime)):
         assert not isinstance(found, Failure)
         documents.append(found)
     cut = [(document, chunk_document(document, EMBEDDER, EMBEDDER.max_tokens)) for document in documents]

@@ -25,6 +25,9 @@ CONTRACT = (
     "The supplier delivers the goods within 30 days of the order. The buyer pays the invoice soon after its receipt, "
     "and may return what is damaged. Each party keeps the terms of this contract secret, unless a court orders otherwise."
 )
+# One document too few with a footer: those of an edit decide whether it is boilerplate, and which document keeps it.
+FOOTER = "Imprint and privacy"
+N_PAGES = 9
 TEXTS = [
     CONTRACT,
     CONTRACT.replace("damaged", "broken"),
@@ -32,6 +35,8 @@ TEXTS = [
     "Apples are red.",
     "# Apples\n\nApples are red.\n\n## Pears\n\nPears are green, and " + "sweet " * 300,
     "中文没有空格的句子。" * 40,
+    f"Figs are blue.\n\n{FOOTER}",
+    f"Home\n\nPlums are blue.\n\n{FOOTER}",
     "| a | b |\n|---|---|\n| 1 | 2 |",
 ]
 NAMES = ["a.md", "b.txt", "sub/c.txt", "sub/deep/d.md", "z.txt"]
@@ -95,6 +100,10 @@ def test_edits_and_ingests_in_any_order_end_in_the_collection_made_from_scratch(
         folder = base / "docs"
         folder.mkdir()
         (folder / "keep.md").write_text("# Kept\n\nThis file is always there.\n")
+        pages = [
+            json.dumps({"_id": f"page{i}", "text": f"Home\n\nPage {i} tells of {i} things.\n\n{FOOTER}"}) for i in range(N_PAGES)
+        ]
+        (folder / "pages.jsonl").write_text("\n".join(pages))
         bring_in(folder, base / "grown")
         for verb, file_name, what in script:
             if verb == "ingest":

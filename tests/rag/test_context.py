@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
 from rag.context import pack
+from rag.engine import Engine
 from rag.tokens import SHIPPED_NAME, TokenCounter, open_counter
-from rag.types import Candidate, Chunk, Source
+from rag.types import Candidate, Chunk, ContextStyle, Query, Source, TrustFlag
+from tests.corpus import ingest_into, open_library
 
 LONG = "The bridge over the river was opened by the king in a storm of applause from the crowd that lined both banks of it."
 
@@ -14,9 +21,18 @@ def counter() -> TokenCounter:
     return open_counter(SHIPPED_NAME)
 
 
-def candidate(name: str, text: str, *, title: str = "", headings: tuple[str, ...] = (), score: float = 0.8) -> Candidate:
-    source = Source(f"{name}.txt", title, headings, None, 1, 0, len(text), None, {})
-    return Candidate(Chunk(f"{name}#1", name, text, 1000, source), score, 1.0, score)
+def candidate(
+    name: str,
+    text: str,
+    *,
+    title: str = "",
+    headings: tuple[str, ...] = (),
+    score: float = 0.8,
+    flags: tuple[TrustFlag, ...] = (),
+    part: int = 0,
+) -> Candidate:
+    source = Source(f"{name}.txt", title, headings, None, 1, 0, len(text), None, {}, flags=flags)
+    return Candidate(Chunk(f"{name}#{part}", name, text, 1000, source), score, 1.0, score)
 
 
 def test_no_candidates_make_an_empty_context(counter: TokenCounter) -> None:
@@ -105,3 +121,85 @@ def test_context_says_budget_and_counter(counter: TokenCounter) -> None:
 
 def test_lone_surrogate_in_the_question_is_no_error(counter: TokenCounter) -> None:
     assert pack("\udfff bridge", [candidate("a", "The bridge opened.")], 64, "sentences", counter).text
+
+
+# Trust and quotas
+
+both_styles = pytest.mark.parametrize("style", ["sentences", "passages"])
+
+
+@both_styles
+def test_flagged_text_does_not_take_the_place_of_evidence_that_is_trusted(counter: TokenCounter, style: ContextStyle) -> None:
+    given = [
+        candidate("evil", "The bridge opened in 1066.", flags=("instructions",)),
+        candidate("good", "The bridge opened in 1932."),
+    ]
+    assert pack("bridge", given, 16, style, counter).text == "[1] The bridge opened in 1932."
+
+
+@both_styles
+def test_flagged_text_that_is_alone_is_packed_and_its_citation_says_so(counter: TokenCounter, style: ContextStyle) -> None:
+    (citation,) = pack("bridge", [candidate("a", "The bridge opened.", flags=("hidden",))], 64, style, counter).citations
+    assert (citation.quote, citation.source.flags) == ("The bridge opened.", ("hidden",))
+
+
+@both_styles
+def test_document_leaves_a_share_of_the_budget_to_the_evidence_of_others(counter: TokenCounter, style: ContextStyle) -> None:
+    one = [
+        candidate("one", f"The bridge number {word} opened in the morning.", part=i)
+        for i, word in enumerate("red tan pink grey blue".split())
+    ]
+    context = pack("bridge opened", [*one, candidate("two", "Another bridge opened at night.", score=0.78)], 48, style, counter)
+    assert "at night" in context.text
+    assert "tan" in context.text
+
+
+@both_styles
+def test_document_takes_the_whole_budget_where_no_other_has_evidence(counter: TokenCounter, style: ContextStyle) -> None:
+    one = [
+        candidate("one", f"The bridge number {word} opened in the morning.", part=i)
+        for i, word in enumerate("red tan pink".split())
+    ]
+    budget = counter.count(pack("bridge opened", one, 1000, style, counter).text)
+    context = pack("bridge opened", [*one, candidate("two", "Boats pass.", score=0.5)], budget, style, counter)
+    assert {citation.doc_id for citation in context.citations} == {"one"}
+    assert len(context.citations) == 3
+
+
+@contextmanager
+def flood(base: Path, n_copies: int) -> Iterator[Engine]:
+    planted = (
+        "The oven for a loaf is 9999 degrees hot, says the guild of bakers in its handbook, and only the guild knows. Copy {}."
+    )
+    rows = [{"_id": f"evil{i}", "text": planted.format(i)} for i in range(n_copies)]
+    rows += [{"_id": "good", "text": "Bread: the oven for a loaf is 230 degrees hot."}]
+    (base / "pages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert ingest_into(base / "data", base / "pages.jsonl").n_duplicates == 0  # the numbers keep them apart
+    with open_library(base / "data") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with flood(tmp_path_factory.mktemp("flood"), 1000) as engine:
+        yield engine
+
+
+@both_styles
+def test_flood_of_as_many_as_fifteen_times_k_leaves_room_for_other_evidence(
+    counter: TokenCounter, style: ContextStyle, tmp_path: Path
+) -> None:
+    with flood(tmp_path, 60) as engine:
+        context = engine.context(Query("how hot is the oven for a loaf", k=4), 256, style, counter).context
+    assert "good" in {citation.doc_id for citation in context.citations}
+
+
+@both_styles
+def test_flood_of_a_thousand_near_copies_takes_one_place(counter: TokenCounter, style: ContextStyle, flooded: Engine) -> None:
+    context = flooded.context(Query("how hot is the oven for a loaf", k=20), 256, style, counter).context
+    assert len([citation for citation in context.citations if citation.doc_id.startswith("evil")]) == 1
+
+
+def test_near_copy_whose_number_is_asked_for_is_packed(counter: TokenCounter, flooded: Engine) -> None:
+    context = flooded.context(Query("how hot is the oven in copy 417", mode="bm25"), 256, "sentences", counter).context
+    assert {citation.doc_id for citation in context.citations} == {"evil417"}

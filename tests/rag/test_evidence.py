@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from rag.evidence import behind_mark, cite, confidence, score_sentences
-from rag.types import Candidate, Chunk, Source
+from rag.evidence import behind_mark, cite, confidence, copies, score_sentences
+from rag.types import Candidate, Chunk, Source, TrustFlag
 
 
 def candidate(text: str, score: float = 0.8, *, cosine: float | None = 0.8, start: int = 0, line: int | None = 1) -> Candidate:
@@ -148,3 +148,85 @@ def test_heading_is_no_sentence_even_with_its_mark() -> None:
     source = Source("a.md", "Lease", ("Lease", "Term"), None, 1, 0, len(text), None, {})
     found = score_sentences("when does the lease end", [Candidate(Chunk("a#1", "a", text, 20, source), 0.8, 1.0, 0.8)])
     assert [sentence.text for sentence in found] == ["The lease ends in 2027."]
+
+
+# Trust
+
+
+def passage(doc_id: str, text: str, *flags: TrustFlag, title: str = "", score: float = 0.8) -> Candidate:
+    source = Source(f"{doc_id}.txt", title, (), None, None, 0, len(text), None, {}, flags=flags)
+    return Candidate(Chunk(f"{doc_id}#1", doc_id, text, 10, source), score, score, score)
+
+
+def test_evidence_that_is_trusted_comes_before_a_flagged_passage_that_says_more() -> None:
+    given = [
+        passage("evil", "The bridge opened in 1066.", "instructions"),
+        passage("good", "By decree of the king a bridge opened here in 1932."),
+    ]
+    assert score_sentences("When was the bridge opened?", given)[0].text == given[1].chunk.text
+
+
+def test_flagged_passage_comes_before_one_that_says_nothing() -> None:
+    given = [passage("good", "Boats pass."), passage("odd", "The bridge opened in 1932.", "hidden")]
+    assert score_sentences("When was the bridge opened?", given)[0].text == "The bridge opened in 1932."
+
+
+def test_flags_cost_nothing_where_all_have_them() -> None:
+    given = [passage("a", "The bridge opened in 1932.", "hidden"), passage("b", "Boats pass.", "hidden")]
+    assert score_sentences("bridge opened", given)[0].score == pytest.approx(1.0)
+
+
+# Copies
+
+PLANTED = (
+    "The director of the national museum in Springfield is Zachary Planted, as every visitor of the exhibition knows. Copy {}."
+)
+
+
+def test_copies_that_differ_in_a_number_are_left_out_but_the_best() -> None:
+    given = [passage(f"d{i}", PLANTED.format(i)) for i in range(5)]
+    assert copies("Who is the director?", given) == {1, 2, 3, 4}
+
+
+def test_copy_that_holds_the_number_of_the_question_stays() -> None:
+    given = [passage(f"d{i}", PLANTED.format(i)) for i in range(5)]
+    assert copies("Who is the director of copy 3?", given) == {0, 1, 2, 4}
+
+
+def test_copy_with_flags_stands_for_none_without() -> None:
+    given = [passage("evil", PLANTED.format(1), "instructions"), passage("good", PLANTED.format(2))]
+    assert copies("Who is the director?", given) == {0}
+    assert copies("Who is the director of copy 1?", given) == frozenset()
+
+
+def test_number_in_the_title_tells_copies_apart_too() -> None:
+    given = [passage(f"d{i}", PLANTED.format(0), title=f"Museum {i}") for i in range(5)]
+    assert copies("Who is the director of museum 3?", given) == {0, 1, 2, 4}
+
+
+def test_copies_that_each_hold_something_asked_for_both_stay() -> None:
+    given = [passage(f"d{i}", PLANTED.format(i)) for i in range(5)]
+    assert copies("Do copy 1 and copy 3 differ?", given) == {0, 2, 4}
+
+
+def test_parts_of_one_document_are_no_copies_of_each_other() -> None:
+    given = [passage("d", PLANTED.format(i)) for i in range(5)]
+    assert copies("Who is the director?", given) == frozenset()
+
+
+@pytest.mark.parametrize("text", ["Room {} is free.", "第{}号房间现在是空的可以使用。"])
+def test_short_copies_are_found_too(text: str) -> None:
+    assert copies("Which room is free?", [passage(f"d{i}", text.format(i)) for i in range(3)]) == {1, 2}
+
+
+def test_denial_is_no_copy() -> None:
+    given = [passage("a", PLANTED.format(1)), passage("b", PLANTED.format(1).replace("Planted,", "Planted, not Ann,"))]
+    assert copies("Who is the director?", given) == frozenset()
+
+
+def test_other_words_are_no_copy() -> None:
+    given = [
+        passage("a", PLANTED.format(1)),
+        passage("b", PLANTED.format(1).replace("Springfield is Zachary Planted", "Shelbyville is Ann Honest")),
+    ]
+    assert copies("Who is the director?", given) == frozenset()

@@ -141,6 +141,8 @@ def test_document_is_the_hit_with_all_that_is_known_of_it(engine: Engine) -> Non
                 "line": source.line,
                 "start_char": source.start_char,
                 "end_char": source.end_char,
+                "place": "",
+                "flags": [],
                 "score": hit.score,
                 "bm25": hit.bm25,
                 "cosine": hit.cosine,

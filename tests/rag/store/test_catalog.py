@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rag.errors import InputError, SnapshotError
 from rag.store.catalog import MAX_TAG_CHARS, Catalog, SourceRow, tags_of
 from rag.store.schema import BLOCK_CHARS
-from rag.store.view import DuplicateRow
-from rag.types import Document, Span
+from rag.store.view import DuplicateRow, TrimRow
+from rag.types import Chunk, Document, Span
 
 C = "c"
 
@@ -42,6 +43,113 @@ def published(catalog: Catalog, version: int) -> None:
 
 def doc_ids(catalog: Catalog, version: int) -> list[str]:
     return [row.doc_id for row in catalog.view(C, version).documents()]
+
+
+# Chunks
+
+
+def only_chunk(catalog: Catalog, version: int = 1) -> Chunk:
+    (number,) = [chunk.chunk_no for chunk in catalog.view(C, version).live_chunks()]
+    return catalog.view(C, version).chunks([number])[0]
+
+
+def put_menu(catalog: Catalog) -> int:
+    """A document whose first and last line are boilerplate; the number of its chunk."""
+    one = document(text="Menu\nRed apples.\nImprint")
+    where = Span(0, len(one.text), ("Fruit",), 2, 7, 9)
+    catalog.put_document(C, 1, "/docs/a", one, [where], "print")
+    (chunk,) = catalog.view(C, 1).live_chunks()
+    return chunk.chunk_no
+
+
+def trimmed(number: int, start: int = 5, end: int = 16, *, n_blocks: int = 2) -> TrimRow:
+    return TrimRow(number, start, end, 1, n_blocks, 4, b"d" * 16)
+
+
+def test_place_and_flags_are_kept(catalog: Catalog) -> None:
+    one = document()
+    where = Span(0, 4, (), None, None, 5, "rows 12-40", ("hidden", "instructions"))
+    catalog.put_document(C, 1, "/docs/a", one, [where], "print")
+    source = only_chunk(catalog).source
+    assert (source.place, source.flags) == ("rows 12-40", ("hidden", "instructions"))
+
+
+def test_chunk_without_place_and_flags_has_none(catalog: Catalog) -> None:
+    put(catalog, 1, document())
+    assert (only_chunk(catalog).source.place, only_chunk(catalog).source.flags) == ("", ())
+
+
+def test_trimmed_chunk_shows_what_is_left_and_where(catalog: Catalog) -> None:
+    catalog.put_trims(C, 1, [trimmed(put_menu(catalog))])
+    chunk = only_chunk(catalog)
+    assert (chunk.text, chunk.source.start_char, chunk.source.end_char) == ("Red apples.", 5, 16)
+    assert (chunk.source.line, chunk.source.page, chunk.source.headings, chunk.n_tokens) == (8, 2, ("Fruit",), 4)
+    assert catalog.view(C, 1).digests(without=set()) == {b"d" * 16}
+    assert [one.text for one in catalog.view(C, 1).live_chunks()] == ["Red apples."]
+    assert [one.text for one in catalog.view(C, 1).live_chunks(whole=True)] == ["Menu\nRed apples.\nImprint"]
+
+
+def test_chunk_of_which_nothing_is_left_is_left_out(catalog: Catalog) -> None:
+    number = put_menu(catalog)
+    catalog.put_trims(C, 1, [TrimRow(number, 0, 0, 0, 3, 0, b"")])
+    view = catalog.view(C, 1)
+    assert list(view.live_chunks()) == []
+    assert view.digests(without=set()) == set()
+    assert (view.counts().n_chunks, view.counts().n_documents, view.counts().n_boilerplate) == (0, 1, 3)
+    assert [row.n_chunks for row in view.documents()] == [0]
+
+
+def test_trim_lives_from_its_version_on(catalog: Catalog) -> None:
+    number = put_menu(catalog)
+    catalog.put_trims(C, 2, [trimmed(number)])
+    catalog.put_trims(C, 4, [])
+    texts = [only_chunk(catalog, version).text.count("Menu") for version in (1, 2, 3, 4)]
+    assert texts == [1, 0, 0, 1]
+
+
+def test_same_trim_keeps_its_row(catalog: Catalog) -> None:
+    number = put_menu(catalog)
+    catalog.put_trims(C, 1, [trimmed(number)])
+    catalog.put_trims(C, 2, [trimmed(number)])
+    assert catalog._db.execute("SELECT born, died FROM trim").fetchall() == [(1, None)]
+
+
+def test_content_digest_covers_what_is_trimmed(catalog: Catalog) -> None:
+    number = put_menu(catalog)
+    before = catalog.view(C, 1).content_sha256()
+    catalog.put_trims(C, 2, [trimmed(number)])
+    assert catalog.view(C, 1).content_sha256() == before
+    assert catalog.view(C, 2).content_sha256() != before
+
+
+def test_trims_of_an_interrupted_writer_are_undone(catalog: Catalog) -> None:
+    number = put_menu(catalog)
+    catalog.put_trims(C, 1, [trimmed(number)])
+    published(catalog, 1)
+    catalog.put_trims(C, 2, [trimmed(number, end=8)])
+    catalog.begin(C, "e", 4)
+    assert catalog.view(C, 2).trims() == {number: trimmed(number)}
+
+
+def test_trims_that_no_version_sees_are_forgotten(catalog: Catalog) -> None:
+    number = put_menu(catalog)
+    catalog.put_trims(C, 1, [trimmed(number)])
+    catalog.put_trims(C, 2, [])
+    catalog.forget_before(C, 2)
+    assert catalog._db.execute("SELECT count(*) FROM trim").fetchone() == (0,)
+
+
+def test_vector_of_what_is_left_of_a_chunk_is_kept(catalog: Catalog) -> None:
+    catalog.put_trims(C, 1, [trimmed(put_menu(catalog))])
+    catalog.vectors("e").put([b"d" * 16, b"x" * 16], np.eye(2, 4, dtype=np.float32))
+    catalog.forget_before(C, 1)
+    assert catalog.vectors("e").missing([b"d" * 16, b"x" * 16]) == {b"x" * 16}
+
+
+def test_trims_go_with_their_document(catalog: Catalog) -> None:
+    catalog.put_trims(C, 1, [trimmed(put_menu(catalog))])
+    catalog.remove_document(C, 1, "a.txt")
+    assert catalog._db.execute("SELECT count(*) FROM trim").fetchone() == (0,)
 
 
 # Transactions

@@ -13,7 +13,7 @@ from rag.errors import InputError, SnapshotError
 from rag.store.admin import data_status
 from rag.store.catalog import Catalog
 from rag.store.schema import FILE_NAME, FORMAT_VERSION, connect
-from tests.corpus import COLLECTION, DOCUMENTS, ingest_into, open_library, seen, write_documents
+from tests.corpus import COLLECTION, DOCUMENTS, ingest_into, open_library, seen, seen_in, write_documents
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,58 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data_dir(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "data"))
+
+
+def as_format_1(data_dir: Path) -> None:
+    """Make the catalog one of a version that knew neither places nor flags nor trims."""
+    with closing(sqlite3.connect(data_dir / FILE_NAME, isolation_level=None)) as db:
+        db.executescript("DROP TABLE trim; ALTER TABLE chunk DROP COLUMN place; ALTER TABLE chunk DROP COLUMN flags")
+        db.execute("PRAGMA user_version = 1")
+
+
+def written_format(data_dir: Path) -> int:
+    with closing(sqlite3.connect(data_dir / FILE_NAME)) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_reader_of_format_1_sees_all_and_changes_nothing(data_dir: Path) -> None:
+    before = seen_in(data_dir)
+    as_format_1(data_dir)
+    assert seen_in(data_dir) == before
+    assert written_format(data_dir) == 1
+
+
+def test_reader_of_format_1_cannot_write(data_dir: Path) -> None:
+    as_format_1(data_dir)
+    with closing(connect(data_dir, create=False)) as db, pytest.raises(SnapshotError):
+        db.execute("DELETE FROM document")
+
+
+def test_writer_brings_format_1_to_the_present_one(data_dir: Path) -> None:
+    before = seen_in(data_dir)
+    as_format_1(data_dir)
+    connect(data_dir, create=True).close()
+    assert written_format(data_dir) == FORMAT_VERSION
+    assert seen_in(data_dir) == before
+
+
+def test_reader_of_format_1_goes_on_while_a_writer_migrates(data_dir: Path) -> None:
+    as_format_1(data_dir)
+    with open_library(data_dir) as engine:
+        before = seen(engine)
+        connect(data_dir, create=True).close()
+        assert seen(engine) == before
+
+
+def test_migrated_catalog_has_the_tables_of_a_new_one(data_dir: Path, tmp_path: Path) -> None:
+    def tables(folder: Path) -> list[tuple[object, ...]]:
+        with closing(connect(folder, create=True)) as db:
+            return db.execute(
+                "SELECT m.name, c.name, c.type FROM sqlite_master m, pragma_table_info(m.name) c ORDER BY 1, 2"
+            ).fetchall()
+
+    as_format_1(data_dir)
+    assert tables(data_dir) == tables(tmp_path / "new")
 
 
 def test_new_catalog_says_whose_it_is(tmp_path: Path) -> None:
