@@ -4,6 +4,9 @@ The run is incremental by content. A file whose bytes and recipe (readers, chunk
 is neither parsed nor embedded; a changed file replaces those of its documents that differ; documents of files that are gone from
 the ingested folders are removed; vectors are reused by digest of their text, also after an interrupted run. When nothing differs,
 nothing is published. A file that cannot be read is reported, what is known of it stays, and the rest goes on.
+
+Files are read and cut by child processes (`ingest.sandbox`); this process opens and hashes them, and alone writes the catalog, in the
+order of the walk, so that the outcome does not depend on how many processes there are.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,10 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ingest.allowed import check_collection_name, chunk_limit
+from ingest.boilerplate import find_boilerplate
 from ingest.chunk import CHUNKER_VERSION, chunk_document
 from ingest.dedup import find_duplicates
-from ingest.read import READER_VERSION, Failure, Origin, read
+from ingest.files import open_file
+from ingest.read import READER_VERSION, Failure, Origin
 from ingest.report import IngestReport, IngestRequest, Progress
+from ingest.sandbox.frames import Cut
+from ingest.sandbox.job import Job, Work
+from ingest.sandbox.pool import Pool, Reading
 from ingest.walk import FoundFile, walk
 from rag.cache import FILE_NAME, AnswerCache
 from rag.embed import Embedder
@@ -56,6 +65,21 @@ class _Tally:
         return bool(self.n_added or self.n_updated or self.n_removed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What the walk came to, and what is known of it.
+
+    Attributes:
+        path: Without links, as the catalog names it; empty for a failure of the walk.
+        failure: Why it is not to be read, or None.
+        known: Fingerprints by id of the documents that came from it, where it is read.
+    """
+
+    path: str
+    failure: Failure | None = None
+    known: dict[str, str] = field(default_factory=dict)
+
+
 def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progress: Progress, meter: Meter) -> IngestReport:
     """Bring a collection in step with files.
 
@@ -72,6 +96,7 @@ def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progr
     Raises:
         InputError: If a path does not exist, a name is not allowed, or there is nothing at all to ingest.
         SnapshotError: If the data directory is locked, damaged, newer or not writable.
+        RagError: With code ``sandbox``, if no process can be started to read files.
         ModelError: If the embedder fails; documents read so far are read again next time, vectors are kept.
     """
     check_collection_name(request.collection)
@@ -90,56 +115,18 @@ def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progr
                 max_tokens,
                 _recipe(request, settings.ingest, embedder, max_tokens),
             )
-            with meter.stage("read"), catalog.transaction():
-                run.read_files(list(found), progress)
+            pool: Pool[_Item] = Pool(settings, embedder, max_tokens)
+            with meter.stage("read", child=pool.cpu_ns), pool, catalog.transaction():
+                run.read_files(list(found), pool, progress)
             return run.publish(settings.data_dir, progress, meter)
     finally:
         catalog.close()
 
 
-def check_collection_name(name: str) -> None:
-    """Refuse names that do not make a folder name everywhere.
-
-    Args:
-        name: Wanted name.
-
-    Raises:
-        InputError: If it is not 1 to 64 letters, digits, ``-``, ``_`` or ``.``, beginning with a letter or digit.
-    """
-    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
-    if not 1 <= len(name) <= 64 or not set(name) <= allowed or not name[0].isalnum():
-        raise InputError(
-            f"collection name {name[:80]!r} is not allowed; use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit",
-            code="bad_name",
-        )
-
-
-def chunk_limit(settings: IngestSettings, embedder: Embedder) -> int:
-    """Tokens of a chunk at most.
-
-    Args:
-        settings: The wanted limit, 0 for the embedder's.
-        embedder: Whose input is limited.
-
-    Returns:
-        The limit, 128 or more.
-
-    Raises:
-        InputError: If the wanted limit is more than the embedder reads, or too little to hold a context line and text.
-    """
-    limit = settings.max_chunk_tokens or embedder.max_tokens
-    if not 128 <= limit <= embedder.max_tokens:
-        raise InputError(
-            f"ingest.max_chunk_tokens is {limit}; allowed: 128 to {embedder.max_tokens}, which is what {embedder.id} reads",
-            code="chunk_limit",
-        )
-    return limit
-
-
 def _recipe(request: IngestRequest, settings: IngestSettings, embedder: Embedder, max_tokens: int) -> str:
     """Everything besides the bytes of a file that decides what is made of it."""
-    parts = [READER_VERSION, CHUNKER_VERSION, embedder.id, max_tokens, settings.near_duplicate, sorted(request.metadata.items())]
-    return json.dumps(parts)
+    chosen = (max_tokens, settings.near_duplicate, settings.boilerplate_share, settings.ocr_languages)
+    return json.dumps([READER_VERSION, CHUNKER_VERSION, embedder.id, *chosen, sorted(request.metadata.items())])
 
 
 @dataclass(slots=True)
@@ -159,7 +146,7 @@ class _Run:
     def next_version(self) -> int:
         return self.before.version + 1
 
-    def read_files(self, found: Sequence[FoundFile | Failure], progress: Progress) -> None:
+    def read_files(self, found: Sequence[FoundFile | Failure], pool: Pool[_Item], progress: Progress) -> None:
         """Read what is new or changed, and end what is gone."""
         known = self.catalog.sources(self.request.collection, self.before.version)
         if self.request.include and not any(isinstance(item, FoundFile) for item in found):
@@ -169,13 +156,9 @@ class _Run:
             )
         progress.begin("read", len(found))
         seen: set[str] = set()
-        for item in found:
-            if isinstance(item, Failure):
-                self.tally.failed.append(item)
-            else:
-                path = str(item.path.resolve())
-                seen.add(path)
-                self._read_file(item, path, known.get(path))
+        for reading in pool.read(self._job(item, known) for item in found):
+            self._take(reading)
+            seen.add(reading.key.path)
             progress.advance()
         roots = [path.resolve() for path in self.request.paths]
         # What could not be looked at is not gone: a failure may name a file or a whole folder, or the ignore file of one.
@@ -194,59 +177,74 @@ class _Run:
         first = f"; first reason: {self.tally.failed[0].path}: {self.tally.failed[0].message}" if self.tally.failed else ""
         raise InputError(
             f"nothing to ingest in {where}: {n_found} files found, none readable{first}; "
-            "give a folder with text, Markdown, HTML, CSV, JSONL, EML or source code, and check --include, --exclude and .ragignore",
+            "give a folder with text, Markdown, HTML, PDF, Office documents, tables, JSONL, mail, notebooks, archives or source code, "
+            "and check --include, --exclude and .ragignore",
             code="nothing_to_ingest",
         )
 
-    def _read_file(self, file: FoundFile, path: str, known: SourceRow | None) -> None:
+    def _job(self, found: FoundFile | Failure, known: Mapping[str, SourceRow]) -> Job[_Item]:
+        """Open a file, and see by its bytes whether there is anything to do."""
+        if isinstance(found, Failure):
+            return Job(_Item("", found))
+        path = str(found.path.resolve())
         try:
-            status = file.path.stat()
-            if status.st_size > self.settings.max_file_bytes:
-                limit = self.settings.max_file_bytes
-                self._fail(path, path, "too_large", f"{status.st_size} bytes; ingest.max_file_bytes allows {limit}")
-                return
-            data = file.path.read_bytes()
+            file = open_file(found, self.settings.max_file_bytes)
+        except InputError as error:
+            shown = path if error.code == "too_large" else found.uri
+            return Job(_Item(path, Failure(shown, error.code, str(error))))
+        salt = self.recipe + found.doc_id + "\0"
+        try:
+            if known.get(path) == SourceRow(path, file.digest(salt)):
+                os.close(file.handle)
+                return Job(_Item(path))
         except OSError as error:
-            self._fail(path, file.uri, "unreadable", f"{error.strerror}; check its permissions")
-            return
-        fingerprint = hashlib.sha256(self.recipe.encode() + file.doc_id.encode() + b"\0" + data).hexdigest()
-        row = SourceRow(path, fingerprint)
-        if known == row:
-            self._keep(path)
+            os.close(file.handle)
+            return Job(_Item(path, Failure(found.uri, "unreadable", f"{error.strerror}; see whether the disk is well")))
+        old = self.catalog.documents_of(self.request.collection, self.before.version, path)
+        origin = Origin(found.path, found.doc_id, found.uri, file.mtime)
+        # Of many documents most are as they were, and need not be cut again: only this process knows which.
+        return Job(_Item(path, None, old), Work(file.handle, file.n_bytes, origin, found.kind, salt, cut=len(old) <= 1))
+
+    def _take(self, reading: Reading[_Item]) -> None:
+        """Write down what became of a file, in the order of the walk."""
+        item = reading.key
+        if item.failure:
+            self.tally.failed.append(item.failure)
+        if not reading.is_read:
+            self._keep(item.path)
             return
         self.tally.n_parsed += 1
         n_failed = len(self.tally.failed)
-        changed = self._replace_documents(path, read(data, Origin(file.path, file.doc_id, file.uri, status.st_mtime), file.kind))
+        changed = self._replace_documents(item, reading)
         # What failed is tried again, and reported again, by every run: an id may have become free, and silence would look like success.
-        if len(self.tally.failed) > n_failed:
-            row = replace(row, fingerprint="")
+        row = SourceRow(item.path, "" if len(self.tally.failed) > n_failed else reading.digest)
         if changed is not None:
             self.catalog.record_source(self.request.collection, self.next_version, row, changed=changed)
 
-    def _replace_documents(self, path: str, results: Iterator[Document | Failure]) -> bool | None:
+    def _replace_documents(self, item: _Item, reading: Reading[_Item]) -> bool | None:
         """Put what a file holds now in the place of what it held, and say whether a document differs.
 
-        None means that the file gave nothing but failures: then what is known of it stays.
+        None means that the file gave nothing but failures: then what is known of it stays. So does what was not come to when the
+        reading was given up.
         """
-        collection = self.request.collection
-        old = self.catalog.documents_of(collection, self.before.version, path)
+        collection, old = self.request.collection, dict(item.known)
         failures: list[Failure] = []
         kept = 0
         before = (self.tally.n_added, self.tally.n_updated, self.tally.n_removed)
-        for result in results:
+        for result in reading:
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
-            document = self._labelled(result)
-            if (trouble := self._conflict(document.doc_id, path)) is not None:
+            document = self._labelled(result.document)
+            if (trouble := self._conflict(document.doc_id, item.path)) is not None:
                 failures.append(trouble)
                 continue
             kept += 1
-            self._put(document, path, old.pop(document.doc_id, None))
+            self._put(Cut(document, result.spans), item.path, old.pop(document.doc_id, None))
         self.tally.failed += failures
-        if failures and not kept:
+        if not reading.is_whole or (failures and not kept):
             self.tally.n_unchanged += len(old)
-            return None
+            return None if not kept else before != (self.tally.n_added, self.tally.n_updated, self.tally.n_removed)
         for doc_id in old:
             self.catalog.remove_document(collection, self.next_version, doc_id)
             self.tally.n_removed += 1
@@ -258,7 +256,8 @@ class _Run:
         doc_id = document.doc_id if document.doc_id.startswith(prefix) else prefix + document.doc_id
         return replace(document, doc_id=doc_id, metadata={**document.metadata, **self.request.metadata})
 
-    def _put(self, document: Document, path: str, known_fingerprint: str | None) -> None:
+    def _put(self, cut: Cut, path: str, known_fingerprint: str | None) -> None:
+        document = cut.document
         fingerprint = _fingerprint(document, self.recipe)
         if known_fingerprint == fingerprint:
             self.tally.n_unchanged += 1
@@ -268,7 +267,7 @@ class _Run:
         else:
             self.tally.n_updated += 1
             self.catalog.remove_document(self.request.collection, self.next_version, document.doc_id)
-        spans = chunk_document(document, self.embedder, self.max_tokens)
+        spans = chunk_document(document, self.embedder, self.max_tokens) if cut.spans is None else cut.spans
         self.catalog.put_document(self.request.collection, self.next_version, path, document, spans, fingerprint)
 
     def _conflict(self, doc_id: str, path: str) -> Failure | None:
@@ -293,11 +292,6 @@ class _Run:
     def _keep(self, path: str) -> None:
         self.tally.n_unchanged += len(self.catalog.documents_of(self.request.collection, self.before.version, path))
 
-    def _fail(self, path: str, shown: str, code: str, message: str) -> None:
-        """Report a file that was not read; what is known of it stays."""
-        self.tally.failed.append(Failure(shown, code, message))
-        self._keep(path)
-
     def publish(self, data_dir: Path, progress: Progress, meter: Meter) -> IngestReport:
         """Make the changes current, if there are any."""
         collection, tally = self.request.collection, self.tally
@@ -305,8 +299,10 @@ class _Run:
         n_embedded = 0
         if tally.changed or not is_current:
             with meter.stage("dedup"), self.catalog.transaction():
-                chunks = self.catalog.view(collection, self.next_version).live_chunks()
-                duplicates = find_duplicates(chunks, self.settings.near_duplicate)
+                view = self.catalog.view(collection, self.next_version)
+                trims = find_boilerplate(view, self.settings.boilerplate_share, self.embedder.count_tokens)
+                self.catalog.put_trims(collection, self.next_version, trims)
+                duplicates = find_duplicates(view.live_chunks(), self.settings.near_duplicate)
                 self.catalog.put_duplicates(collection, self.next_version, duplicates)
             with meter.stage("embed"):
                 n_embedded = self._embed_missing({row.chunk_no for row in duplicates}, progress)
@@ -333,6 +329,7 @@ class _Run:
             failed=tuple(tally.failed),
             n_chunks=counts.n_chunks,
             n_duplicates=counts.n_duplicates,
+            n_boilerplate=counts.n_boilerplate,
             n_parsed=tally.n_parsed,
             n_embedded=n_embedded,
             measurement=meter.finish(),
@@ -377,7 +374,7 @@ class _Run:
 def _fingerprint(document: Document, recipe: str) -> str:
     """Digest of all that the catalog keeps of a document and of how it was made."""
     what = [recipe, document.title, document.kind, sorted(document.metadata.items())]
-    sections = [(s.start, s.end, s.kind, s.headings, s.page, s.line) for s in document.sections]
+    sections = [(s.start, s.end, s.kind, s.headings, s.page, s.line, s.flags) for s in document.sections]
     digest = hashlib.sha256(json.dumps([what, sections]).encode())
     digest.update(document.text.encode())
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from rag.errors import InputError
 IGNORE_NAME = ".ragignore"
 # The one file by which a data directory is known; ingesting it would feed answers back.
 _CATALOG_NAME = "catalog.sqlite"
+_KERNEL = ("/proc/", "/sys/", "/dev/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class FoundFile:
 
     Attributes:
         path: Where it can be opened.
-        root: The folder that was named, or that of a file that was named.
+        root: The folder that was named, or that in which a file that was named lies.
         doc_id: Path below the root with forward slashes, after the prefix if there is one.
         uri: The path as a person would write it, or the address of a page.
         kind: Its format family where something else than its name says it, such as the content type of a fetched page.
@@ -100,12 +101,24 @@ def _walk(
 ) -> Iterator[FoundFile | Failure]:
     seen = _Seen()
     for path in paths:
-        if path.is_dir():
+        if _is_of_kernel(os.path.realpath(path)):
+            yield _of_kernel(path)
+        elif path.is_dir():
             yield from _Root(path, include, exclude, prefix, seen).files()
         elif path.is_file():
-            yield from _given(path, FoundFile(path, path.parent, prefix + path.name, path.as_posix()), seen)
+            # Who names a link means what it leads to.
+            yield from _given(path, FoundFile(path, path.resolve().parent, prefix + path.name, path.as_posix()), seen)
         else:
             yield Failure(_shown(path), "not_a_file", "is a pipe, socket or device; give a file or folder")
+
+
+def _is_of_kernel(real: str) -> bool:
+    """Whether files are made up by the kernel there: endless, secret, or doing something when they are read."""
+    return f"{real}/".startswith(_KERNEL) and not f"{real}/".startswith("/dev/shm/")
+
+
+def _of_kernel(path: Path) -> Failure:
+    return Failure(_shown(path), "not_a_file", "belongs to the kernel, not to documents; exclude it")
 
 
 def _spec(globs: Sequence[str], option: str) -> GitIgnoreSpec | None:
@@ -240,6 +253,8 @@ class _Root:
             return None
         if not _is_utf8(rel):
             return Failure(_shown(self._path / rel), "bad_name", "has a name that is not UTF-8; rename it")
+        if _is_of_kernel(os.path.join(self._real, rel)):
+            return _of_kernel(self._path / rel)
         return _Folder(rel + "/", rules)
 
     def _link(self, rel: str, rules: tuple[_Rules, ...]) -> _Folder | str | Failure | None:
@@ -259,6 +274,8 @@ class _Root:
                 return None
             is_file = os.path.isfile(target)
             return rel if is_file else Failure(_shown(path), "not_a_file", "is a link to a pipe, socket or device; exclude it")
+        if _is_of_kernel(target):
+            return _of_kernel(path)
         is_loop = os.path.commonpath((target, os.path.realpath(path.parent))) == target
         if is_loop or target in self._followed:
             return None

@@ -265,6 +265,7 @@ class ServiceSettings:
         keep_jobs_s: How long a job that is over, and its idempotency key, are kept.
         log_queries: ``on`` writes the text of queries into the log.
         cors_origins: Origins that browsers may call from, with commas between; empty closes the service to other sites.
+        otel_endpoint: Base URL of an OpenTelemetry collector that takes OTLP over HTTP; empty tells none. It needs the extra [otel].
     """
 
     host: str = "127.0.0.1"
@@ -285,6 +286,7 @@ class ServiceSettings:
     keep_jobs_s: float = 86_400.0
     log_queries: Literal["off", "on"] = "off"
     cors_origins: str = ""
+    otel_endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from rag.generate.extractive import ExtractiveGenerator
 from rag.meter import Meter
 from rag.settings import IngestSettings, Settings
 from rag.store import open_store
+from rag.store.catalog import Catalog
+from rag.store.snapshot import folder_of, verify
 from rag.types import Candidate, Query, SearchMode, TextRole, Vectors
 from tests.fakes import CountingEmbedder, SilentProgress
 
@@ -312,9 +315,9 @@ def test_empty_folder_is_refused(place: Workplace, tmp_path: Path) -> None:
 def test_nothing_but_binaries_is_refused_with_the_first_reason(place: Workplace, tmp_path: Path) -> None:
     folder = tmp_path / "binaries"
     folder.mkdir()
-    (folder / "a.pdf").write_bytes(b"%PDF-1.7 \x00")
-    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00")
-    with pytest.raises(InputError, match=r"2 files found, none readable; first reason: .*a\.pdf: is a PDF"):
+    (folder / "a.txt").write_bytes(b"%PDF-1.7 \x00")
+    (folder / "b.txt").write_bytes(b"\x89PNG\r\n\x1a\n\x00")
+    with pytest.raises(InputError, match=r"2 files found, none readable; first reason: .*a\.txt: is a PDF"):
         place.ingest(folder)
 
 
@@ -444,3 +447,130 @@ def test_bad_record_is_reported_again_by_the_next_run(place: Workplace) -> None:
     assert codes(place.ingest()) == ["bad_record"]
     report = place.ingest()
     assert (codes(report), report.published, report.n_embedded) == (["bad_record"], False, 0)
+
+
+def content_of(place: Workplace) -> str:
+    """Digest of all that the current version holds."""
+    catalog = Catalog(place.settings.data_dir)
+    version = catalog.collection("c").version
+    catalog.close()
+    return verify(folder_of(place.settings.data_dir, "c", version)).content_sha256
+
+
+def many(place: Workplace) -> None:
+    for i in range(12):
+        place.write(f"{i % 3}/{i}.md", f"# Number {i}\n\n" + f"Paragraph {i} of some words.\n\n" * (200 if i == 0 else 2))
+    place.records("r.jsonl", *((f"r{i}", f"record {i}") for i in range(30)))
+    place.write("empty.txt", "")
+
+
+def test_number_of_processes_does_not_change_what_is_published(place: Workplace, tmp_path: Path) -> None:
+    many(place)
+    one = place.ingest()
+    digest = content_of(place)
+    place.settings = replace(place.settings, data_dir=tmp_path / "other", ingest=IngestSettings(workers=3))
+    three = place.ingest()
+    assert content_of(place) == digest
+    assert [(f.path, f.code) for f in three.failed] == [(f.path, f.code) for f in one.failed]
+
+
+class Interrupted(SilentProgress):
+    """Ctrl-C at the n-th step."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def advance(self, steps: int = 1) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [1, 2, 7, 14])
+def test_run_after_an_interrupt_publishes_what_an_uninterrupted_one_does(place: Workplace, tmp_path: Path, at: int) -> None:
+    many(place)
+    place.ingest()
+    digest = content_of(place)
+    place.settings = replace(place.settings, data_dir=tmp_path / "other", ingest=IngestSettings(workers=2))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(IngestRequest((place.folder,), "c"), place.settings, place.embedder, Interrupted(at), Meter())
+    place.ingest()
+    assert content_of(place) == digest
+
+
+def test_unchanged_folder_starts_no_process(place: Workplace) -> None:
+    place.ingest()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    place.ingest()
+    assert resource.getrusage(resource.RUSAGE_CHILDREN) == before
+
+
+def test_cpu_time_of_the_processes_is_charged_to_reading(place: Workplace) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report = place.ingest()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    (read,) = [stage for stage in report.measurement.stages if stage.name == "read"]
+    assert 0 < used_s <= read.cpu_s <= report.measurement.cpu_s
+
+
+def test_what_a_reading_that_was_given_up_did_not_come_to_stays(place: Workplace) -> None:
+    rows = [(f"r{i}", f"word{i} " * 200) for i in range(10)]
+    place.records("r.jsonl", *rows)
+    place.ingest()
+    place.records("r.jsonl", ("r0", "changed"), *rows[1:])
+    place.settings = replace(place.settings, ingest=IngestSettings(workers=1, max_output_bytes=8000))
+    report = place.ingest()
+    assert codes(report) == ["too_large"]
+    assert (counts(report), place.found("changed"), place.found("word9")) == ((0, 1, 11, 0), ["r0"], ["r9"])
+    place.settings = replace(place.settings, ingest=IngestSettings(workers=1))
+    report = place.ingest()
+    assert (report.n_parsed, counts(report), report.failed) == (1, (0, 0, 12, 0), ())
+
+
+def test_file_that_grew_too_large_is_reported_and_what_is_known_of_it_stays(place: Workplace) -> None:
+    place.ingest()
+    place.write("a.md", "apples " * 1000)
+    place.settings = replace(place.settings, ingest=IngestSettings(workers=1, max_file_bytes=100))
+    report = place.ingest()
+    assert (codes(report), counts(report), place.found("apples")) == (["too_large"], (0, 0, 2, 0), ["a.md"])
+
+
+# Boilerplate
+
+
+def write_pages(place: Workplace, n: int) -> None:
+    for i in range(n):
+        place.write(f"page{i:02}.txt", f"Home | Shop | About\n\nNews number {i} of the day.\n\nImprint and privacy")
+
+
+def test_boilerplate_is_left_out_and_counted(place: Workplace) -> None:
+    write_pages(place, 12)
+    report = place.ingest()
+    assert (report.n_boilerplate, report.n_chunks) == (2 * 11, 14)
+    assert place.found("imprint") == ["page00.txt"]
+    assert [hit.chunk.text for hit in place.hits("number 7")][:1] == ["News number 7 of the day."]
+    assert not [text for text in place.embedder.texts if "Imprint" in text][1:]
+
+
+def test_boilerplate_is_the_same_when_nothing_changes(place: Workplace) -> None:
+    write_pages(place, 12)
+    place.ingest()
+    report = place.ingest()
+    assert (report.published, report.n_boilerplate) == (False, 2 * 11)
+
+
+def test_line_becomes_boilerplate_when_enough_documents_have_it(place: Workplace) -> None:
+    write_pages(place, 9)
+    assert place.ingest().n_boilerplate == 0
+    write_pages(place, 10)
+    assert place.ingest().n_boilerplate == 2 * 9
+    assert place.found("imprint") == ["page00.txt"]
+
+
+def test_document_that_kept_the_boilerplate_passes_it_on_when_it_goes(place: Workplace) -> None:
+    write_pages(place, 12)
+    place.ingest()
+    (place.folder / "page00.txt").unlink()
+    place.ingest()
+    assert place.found("imprint") == ["page01.txt"]

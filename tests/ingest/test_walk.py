@@ -242,3 +242,27 @@ def test_deep_tree_is_walked(tmp_path: Path) -> None:
     tree(deep, "x.md")
 
     assert len(ids(walk([tmp_path]))) == 1
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
+@pytest.mark.parametrize("path", ["/proc", "/proc/self", "/proc/self/environ", "/sys", "/dev", "/dev/zero", "/dev/fd"])
+def test_what_the_kernel_makes_up_is_reported_and_not_entered(path: str) -> None:
+    assert ids(walk([Path(path)])) == ["!not_a_file"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
+def test_walk_from_the_top_passes_the_kernel_by() -> None:
+    found = list(walk([Path("/")], exclude=["/*", "!/proc", "!/sys"]))
+    assert [(item.path, item.code) for item in found if isinstance(item, Failure)] == [
+        ("/proc", "not_a_file"), ("/sys", "not_a_file"),
+    ]  # fmt: skip
+
+
+def test_root_of_a_named_link_is_where_its_target_lies(tmp_path: Path) -> None:
+    tree(tmp_path, "far/x.md", "near/y.md")
+    (tmp_path / "near" / "link.md").symlink_to(tmp_path / "far" / "x.md")
+
+    (item,) = walk([tmp_path / "near" / "link.md"])
+
+    assert isinstance(item, FoundFile)
+    assert (item.root, item.doc_id) == (tmp_path / "far", "link.md")

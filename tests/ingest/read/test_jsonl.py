@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ingest.read import Failure, read
+from ingest.read import Failure, Origin, read
 from rag.types import Document
 
 
 def outcomes(data: str | bytes, name: str = "in/corpus.jsonl") -> list[Document | Failure]:
-    return list(read(data.encode() if isinstance(data, str) else data, Path(name), "corpus.jsonl", "in/corpus.jsonl", 7.0))
+    origin = Origin(Path(name), "corpus.jsonl", "in/corpus.jsonl", 7.0)
+    return list(read(data.encode() if isinstance(data, str) else data, origin))
 
 
 def one(data: str) -> Document:
