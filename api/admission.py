@@ -22,10 +22,12 @@ from rag.settings import ServiceSettings
 
 _T = TypeVar("_T")
 # How late a stage may be noticed to be late.
-_LOOK_S = 0.02
+_LOOK_S = 0.05
 # Abandoned threads besides the workers; beyond that an abandoned request keeps its place until its thread is free.
 _MAX_ABANDONED = 16
 _MAX_RETRY_S = 30
+# Between two lines of the log on refusals: a line each took a tenth of what a refusal costs, and two turns of the interpreter lock.
+_TELL_S = 1.0
 
 
 class GoneError(Exception):
@@ -55,12 +57,15 @@ class Admission:
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._tasks: set[_Task] = set()
+        self._coming: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._n_threads = 0  # that take work; abandoned ones are counted apart
         self._n_abandoned = 0
         self.n_in = 0
         self.n_running = 0
         self.is_draining = False
+        self._n_untold = 0
+        self._told = -_TELL_S
         self._mean_s = 0.02  # of the time that one piece of work takes; moves with what is seen
 
     @property
@@ -74,8 +79,11 @@ class Admission:
         wait_s = self._mean_s * (self.n_in + 1) / self._n_workers
         return max(1, min(_MAX_RETRY_S, math.ceil(wait_s)))
 
-    def check(self) -> None:
+    def check(self, gone: asyncio.Future[None] | None = None) -> None:
         """Refuse if there is no place.
+
+        Args:
+            gone: Of the request that asks; one that is expected has its place.
 
         Raises:
             OverloadedError: ``draining`` if the service is going down, ``overloaded`` if the queue is full.
@@ -85,12 +93,42 @@ class Admission:
                 "the service is going down; send the request to another one, or again in a moment", code="draining"
             )
         places = self._n_workers + self._options.queue
-        if self.n_in >= places:
+        n_taken = self.n_in + len(self._coming)
+        if n_taken >= places and gone not in self._coming:
             raise OverloadedError(
-                f"{self.n_in} requests are in progress or waiting; allowed: {places} (api.workers and api.queue); try again in "
+                f"{n_taken} requests are in progress or waiting; allowed: {places} (api.workers and api.queue); try again in "
                 f"{self.retry_after_s} s",
                 code="overloaded",
             )
+
+    def expect(self, gone: asyncio.Future[None]) -> None:
+        """Keep a place for a request that is all there, until `arrived`: hundreds may come before the first of them is in `run`.
+
+        Args:
+            gone: Of the request, by which it is known; one that is expected already keeps its place.
+
+        Raises:
+            OverloadedError: If there is no place.
+        """
+        self.check(gone)
+        self._coming.add(gone)
+
+    def arrived(self, gone: asyncio.Future[None]) -> None:
+        """Give up the place kept for a request: it takes its own now, or shares another's, or is over."""
+        self._coming.discard(gone)
+
+    def refused(self) -> int:
+        """Count a request that was refused at the door.
+
+        Returns:
+            How many to tell of now: at most once a second it is not 0.
+        """
+        self._n_untold += 1
+        now = time.monotonic()
+        if now - self._told < _TELL_S:
+            return 0
+        self._told, n, self._n_untold = now, self._n_untold, 0
+        return n
 
     async def run(self, work: Callable[[], _T], patience: Patience, gone: asyncio.Future[None]) -> _T:
         """Do a piece of work in a thread.
@@ -218,6 +256,10 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight] = {}
+
+    def has(self, key: Hashable) -> bool:
+        """Whether the work of a key is in flight."""
+        return key in self._flights
 
     @property
     def n_waiting(self) -> int:

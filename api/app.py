@@ -12,10 +12,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from api import routes_collections, routes_native, routes_openai, routes_ops, routes_ui
+from api import mcp, routes_collections, routes_native, routes_openai, routes_ops, routes_ui
 from api.errors import install
 from api.gate import Gate
 from api.log import open_log
+from api.otel import check_endpoint
 from api.schemas import OpenAIError, Problem, UploadRequest
 from api.service import Service, open_service
 from rag import __version__
@@ -23,9 +24,12 @@ from rag.errors import RagError
 from rag.settings import ServiceSettings, Settings
 
 if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
     from structlog.typing import FilteringBoundLogger
 
 _DEFAULTS = ServiceSettings()
+# Newer FastAPI has telemetry of its own, which records validation errors with the values that were sent; older ones ignore this.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(settings: Settings, options: ServiceSettings = _DEFAULTS, log: FilteringBoundLogger | None = None) -> FastAPI:
@@ -38,14 +42,19 @@ def create_app(settings: Settings, options: ServiceSettings = _DEFAULTS, log: Fi
 
     Returns:
         An ASGI application; what it needs is opened when it starts, in the thread of its event loop.
+
+    Raises:
+        ConfigError: If the endpoint of OpenTelemetry is no base URL.
+        MissingExtraError: If there is one and the extra is not installed.
     """
+    check_endpoint(options.otel_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = open_service(settings, options, log or open_log(sys.stderr))
         app.state.service = service
         service.jobs.open()
-        looking = asyncio.ensure_future(_look_around(service))
+        looking = asyncio.ensure_future(look_around(service))
         try:
             yield
         finally:
@@ -56,9 +65,11 @@ def create_app(settings: Settings, options: ServiceSettings = _DEFAULTS, log: Fi
             service.engines.close()
             service.keys.close()
             service.power.close()
+            if service.otel:
+                service.otel.close()
 
-    app = FastAPI(title="Ragwatt", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for routes in (routes_native, routes_openai, routes_collections, routes_ops, routes_ui):
+    app = FastAPI(title="Ragwatt", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
+    for routes in (routes_native, routes_openai, routes_collections, routes_ops, routes_ui, mcp):
         app.include_router(routes.router)
     install(app)
     origins = [origin.strip() for origin in options.cors_origins.split(",") if origin.strip()]
@@ -69,8 +80,8 @@ def create_app(settings: Settings, options: ServiceSettings = _DEFAULTS, log: Fi
     return app
 
 
-async def _look_around(service: Service) -> None:
-    """Follow new versions, and let idle models go."""
+async def look_around(service: Service) -> None:
+    """Follow new versions, and let idle models go, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(service.options.poll_s)
@@ -85,7 +96,7 @@ async def _look_around(service: Service) -> None:
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    """The description of all routes, with the errors, and how a key is sent."""
+    """The description of all routes, with the errors, and how a key is sent, which is needed once there is one."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         parts = schema.setdefault("components", {})
@@ -97,6 +108,6 @@ def _described(app: FastAPI) -> dict[str, Any]:
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        schema["security"] = [{"bearer": []}, {"header": []}, {}]
         app.openapi_schema = schema
-    return app.openapi_schema
+    keys = [{"bearer": []}, {"header": []}]
+    return app.openapi_schema | {"security": [*keys, {}] if app.state.service.keys.is_empty() else keys}

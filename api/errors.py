@@ -192,6 +192,8 @@ def install(app: FastAPI) -> None:
 
 def _handle(request: Request, error: Exception) -> Response:
     ticket = ticket_of(request)
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = _told_all_methods(request, error)
     fault = fault_of(error)
     ticket.facts["error"] = fault.code
     if fault.status >= 500:
@@ -199,6 +201,13 @@ def _handle(request: Request, error: Exception) -> Response:
     if fault.status == 503:
         fault.headers["retry-after"] = str(request.app.state.service.admission.retry_after_s)
     return response_of(fault, request.url.path, ticket.request_id)
+
+
+def _told_all_methods(request: Request, error: HTTPException) -> HTTPException:
+    """Starlette tells the methods of the first route of a path only; a path may have several."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    methods = ", ".join(sorted(request.app.openapi()["paths"].get(path, {}))).upper()
+    return HTTPException(error.status_code, headers={"Allow": methods}) if methods else error
 
 
 def _described(statuses: tuple[int, ...], media: str, name: str) -> dict[int | str, dict[str, Any]]:

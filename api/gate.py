@@ -22,7 +22,7 @@ from rag.errors import OverloadedError
 
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/version"})
 # Paths whose requests take a place in the queue.
-_WORK = frozenset({"/v1/search", "/v1/context", "/v1/answer", "/v1/chat/completions", "/v1/embeddings", "/v1/rerank"})
+WORK = frozenset({"/v1/search", "/v1/context", "/v1/answer", "/v1/chat/completions", "/v1/embeddings", "/v1/rerank"})
 _UPLOADS = "/documents"
 
 
@@ -43,8 +43,9 @@ class Gate:
             return
         service: Service = scope["app"].state.service
         headers = Headers(scope=scope)
-        ticket = new_ticket(headers.get(REQUEST_ID, ""))
-        scope.setdefault("state", {})["ticket"] = ticket
+        state = scope.setdefault("state", {})
+        ticket: Ticket = state.get("ticket") or new_ticket(headers.get(REQUEST_ID, ""))  # the door may have made it
+        state["ticket"] = ticket
         passage = _Passage(service, ticket, scope, send)
         try:
             await self._passed(scope, receive, passage, headers)
@@ -62,6 +63,7 @@ class Gate:
             service.log.critical("bug", request_id=ticket.request_id, message=f"{type(error).__name__} in {where}", trace=trace)
             await passage.refuse(fault_of(error), receive)
         finally:
+            service.admission.arrived(ticket.gone)
             passage.close()
 
     async def _passed(self, scope: Scope, receive: Receive, passage: _Passage, headers: Headers) -> None:
@@ -69,8 +71,8 @@ class Gate:
         if path in PROBES:
             await self._app(scope, receive, passage.send)
             return
-        if path in _WORK or service.admission.is_draining:
-            service.admission.check()
+        if path in WORK or service.admission.is_draining:
+            service.admission.check(passage.ticket.gone)
         is_upload = path.endswith(_UPLOADS) and scope["method"] == "POST"
         limit = service.options.max_upload_bytes if is_upload else service.options.max_query_bytes
         if int(_number(headers.get("content-length", "0"))) > limit:
@@ -79,6 +81,8 @@ class Gate:
             await self._app(scope, _limited(receive, limit), passage.send)
             return
         body = await _body(receive, limit)
+        if path in WORK:
+            service.admission.expect(passage.ticket.gone)
         replay = _Replay(body, passage.ticket.gone)
         watch = asyncio.ensure_future(_watch(receive, passage.ticket.gone))
         try:
@@ -123,6 +127,8 @@ class _Passage:
         route = getattr(self._scope.get("route"), "path", "unmatched")
         status = self._status or CLIENT_GONE
         self.service.metrics.request(route, status, seconds)
+        if self.service.otel:
+            self.service.otel.request(self.ticket, route, status, seconds, Headers(scope=self._scope))
         if self._scope["path"] not in PROBES:
             self.service.log.info(
                 "request",

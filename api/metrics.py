@@ -20,6 +20,8 @@ from rag.telemetry import request_samples, unattributed_joules
 from rag.types import Answer
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# An upload takes tenths of a second, or hours behind others.
+_LAG_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 # Extraction takes hundredths of a joule, a language model tens.
 _JOULES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -59,6 +61,8 @@ class Metrics:
         self._unborne = Counter("rag_unattributed_energy_joules", "Of the process, borne by no request.", registry=one)
         self._request_energy = Histogram("rag_request_energy_joules", "Of a request.", buckets=_JOULES, registry=one)
         self._carbon = Counter("rag_carbon_grams", "CO2 equivalent of requests.", ["method"], registry=one)
+        self._documents = Counter("rag_documents", "Documents that were sent in, by outcome.", ["result"], registry=one)
+        self._lag = Histogram("rag_ingest_lag_seconds", "From an upload until it can be found.", buckets=_LAG_SECONDS, registry=one)
         for kind in ("context", "prompt", "completion", "saved"):
             self._tokens.labels(kind)
         one.register(_State(admission, engines))
@@ -123,6 +127,13 @@ class Metrics:
     def reload(self, reload: Reload) -> None:
         """A version was opened, or could not be."""
         self._reload.labels("failed" if reload.error else "ok").inc()
+
+    def ingested(self, seconds: float, n_ok: int, n_failed: int) -> None:
+        """An upload is over, so many seconds after it was sent."""
+        self._documents.labels("ok").inc(n_ok)
+        self._documents.labels("failed").inc(n_failed)
+        if n_ok:
+            self._lag.observe(seconds)
 
     def unloaded(self) -> None:
         """Idle models were let go."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import time
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -47,7 +48,7 @@ from api.schemas import (
 )
 from api.service import Service, service_of
 from api.work import answer_way
-from rag.errors import InputError, SnapshotError
+from rag.errors import InputError, RagError, SnapshotError
 from rag.settings import Settings
 from rag.store.admin import collection_documents, data_status
 
@@ -63,7 +64,8 @@ _UPLOAD_BODY = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "properties": {"file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
+                    "required": ["file"],
                 }
             },
         },
@@ -142,6 +144,7 @@ async def upload(name: str, who: AnyCaller, request: Request, idempotency_key: I
     check_collection(who, name)
     check_collection_name(name)
     uploads = await _uploads(request)
+    sent = time.monotonic()
     digest = hashlib.sha256(name.encode())
     for one in uploads:
         digest.update(f"\0{len(one.name)}\0{one.name}\0{len(one.data)}\0".encode())
@@ -151,9 +154,16 @@ async def upload(name: str, who: AnyCaller, request: Request, idempotency_key: I
         with service.engines.embedder() as embedder:
             counted = CountedEmbedder(embedder)
             meter.pool = counted.cpu_ns
-            report = ingest_uploads(uploads, name, _gentle(service.settings), counted, steps, meter)
+            try:
+                report = ingest_uploads(uploads, name, _gentle(service.settings), counted, steps, meter)
+            except RagError:
+                service.metrics.ingested(time.monotonic() - sent, 0, len(uploads))
+                raise
         service.engines.refresh(name)  # who sees the job succeeded must find the documents
-        return report_json(report, uploads)
+        found = report_json(report, uploads)
+        n_failed = sum(one["status"] == "failed" for one in found["documents"])
+        service.metrics.ingested(time.monotonic() - sent, len(uploads) - n_failed, n_failed)
+        return found
 
     return _accepted(request, Order(who.tenant, "upload", name, digest.hexdigest(), run, idempotency_key))
 

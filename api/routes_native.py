@@ -84,7 +84,7 @@ async def answer(body: AnswerRequest, who: AnyCaller, request: Request) -> Respo
         ("answer", collection, way, repr(question)),
         way,
         with_engine(service, collection, call),
-        facts=query_facts(body.query, with_text=service.options.log_queries == "on"),
+        facts=query_facts(body.query, with_text=service.options.log_queries == "on") | {"model": f"ragwatt-{body.mode}"},
     )
     return result_response(request, await performed(request, who, work))
 

@@ -22,7 +22,19 @@ from api.errors import RefusedError, openai_responses
 from api.keys import Caller
 from api.log import query_facts
 from api.reply import json_response, performed, tell_version
-from api.schemas import AnswerMode, AnswerOptions, ChatRequest, EmbeddingRequest, Json, RerankRequest
+from api.schemas import (
+    AnswerMode,
+    AnswerOptions,
+    ChatRequest,
+    ChatResponse,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Json,
+    ModelList,
+    ModelView,
+    RerankRequest,
+    RerankResponse,
+)
 from api.service import Service, service_of
 from api.stream import Chat, events, url_citations, usage
 from api.ticket import ticket_of
@@ -41,7 +53,7 @@ _PREFIX = "ragwatt-"
 _MODES: tuple[AnswerMode, ...] = get_args(AnswerMode)
 
 
-@router.get("/models")
+@router.get("/models", response_model=ModelList)
 def models(who: AnyCaller, request: Request) -> Response:
     """List the ways of answering, and the embedder."""
     service = service_of(request)
@@ -49,7 +61,7 @@ def models(who: AnyCaller, request: Request) -> Response:
     return json_response({"object": "list", "data": [_model(name) for name in _model_names(service, who)]})
 
 
-@router.get("/models/{name:path}")
+@router.get("/models/{name:path}", response_model=ModelView)
 def model(name: str, who: AnyCaller, request: Request) -> Response:
     """Show one of them."""
     service = service_of(request)
@@ -59,7 +71,7 @@ def model(name: str, who: AnyCaller, request: Request) -> Response:
     return json_response(_model(name))
 
 
-@router.post("/chat/completions")
+@router.post("/chat/completions", response_model=ChatResponse, responses={200: {"content": {"text/event-stream": {}}}})
 async def chat(body: ChatRequest, who: AnyCaller, request: Request) -> Response:
     """Answer the last message of the user; the messages before it are the conversation."""
     service, ticket = service_of(request), ticket_of(request)
@@ -94,18 +106,18 @@ async def chat(body: ChatRequest, who: AnyCaller, request: Request) -> Response:
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if answering.done():
         tell_version(request, collection, answering.result().result.version)  # an error up to here has a status of its own
-    stream = events(
-        shape,
-        answering,
-        lambda done: _extension(ticket.request_id, done),
-        lambda: service.metrics.first_token(time.monotonic() - ticket.began),
-    )
+
+    def on_words() -> None:
+        ticket.first_s = time.monotonic() - ticket.began
+        service.metrics.first_token(ticket.first_s)
+
+    stream = events(shape, answering, lambda done: _extension(ticket.request_id, done), on_words)
     return StreamingResponse(
         stream, media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"}
     )
 
 
-@router.post("/embeddings")
+@router.post("/embeddings", response_model=EmbeddingResponse)
 async def embeddings(body: EmbeddingRequest, who: AnyCaller, request: Request) -> Response:
     """Embed texts."""
     service = service_of(request)
@@ -131,7 +143,7 @@ async def embeddings(body: EmbeddingRequest, who: AnyCaller, request: Request) -
     )
 
 
-@router.post("/rerank")
+@router.post("/rerank", response_model=RerankResponse)
 async def rerank(body: RerankRequest, who: AnyCaller, request: Request) -> Response:
     """Order documents by the cosine of their vectors to the query's, as 0 to 1; equal scores in the order given."""
     service = service_of(request)
@@ -177,7 +189,7 @@ def _embedding(service: Service, texts: Sequence[str], role: TextRole, query: st
         with service.engines.embedder() as embedder:
             return embed(embedder, meter)
 
-    return Work(("embed", tuple(texts), role, query), Way("dense"), run)
+    return Work(("embed", tuple(texts), role, query), Way("dense"), run, facts={"model": service.settings.embedder.model})
 
 
 def _question(body: ChatRequest, mode: AnswerMode) -> tuple[str, AnswerOptions]:

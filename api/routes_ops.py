@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from api.auth import AnyCaller, require
 from api.errors import problem_responses
@@ -15,22 +16,24 @@ from api.service import service_of
 from rag import __version__
 
 router = APIRouter(responses=problem_responses(), tags=["operations"])
+_OPEN: dict[str, Any] = {"security": []}  # no key is looked at
+_GOING_DOWN: dict[int | str, dict[str, Any]] = {503: {"description": "Going down."}}
 
 
-@router.get("/livez")
+@router.get("/livez", openapi_extra=_OPEN)
 async def livez() -> dict[str, str]:
     """Whether the process works at all."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Going down."}})
+@router.get("/readyz", responses=_GOING_DOWN, openapi_extra=_OPEN)
 async def readyz(request: Request) -> Response:
     """Whether requests should be sent here; not while the service goes down."""
     is_draining = service_of(request).admission.is_draining
     return json_response({"status": "draining" if is_draining else "ok"}, 503 if is_draining else 200)
 
 
-@router.get("/healthz", responses={503: {"description": "Going down."}})
+@router.get("/healthz", responses=_GOING_DOWN, openapi_extra=_OPEN)
 async def healthz(request: Request) -> Response:
     """Readiness, and what is going on."""
     admission = service_of(request).admission
@@ -39,13 +42,13 @@ async def healthz(request: Request) -> Response:
     return json_response(body, 503 if admission.is_draining else 200)
 
 
-@router.get("/version")
+@router.get("/version", openapi_extra=_OPEN)
 async def version() -> dict[str, str]:
     """The version of the program."""
     return {"name": "ragwatt", "version": __version__}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(who: AnyCaller, request: Request) -> Response:
     """Everything that is counted, for Prometheus."""
     service = service_of(request)

@@ -6,13 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rag.types import ContextStyle, SearchMode
+from rag.types import ContextStyle, SearchMode, TrustFlag
 
 Json = dict[str, Any]
 _NAME = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Letters, digits, '-', '_', '.'.")
 AnswerMode = Literal["eco", "standard", "generative", "auto"]
 CollectionName = Annotated[str, _NAME]
-FilterValues = dict[str, str | list[str]]
+# What is told in the description only, because a code of our own says more than 422.
+_SOME: Any = {"minItems": 1}
+_Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+FilterValues = dict[str, str | Annotated[list[str], Field(json_schema_extra=_SOME)]]
 
 
 class Strict(BaseModel):
@@ -148,7 +151,7 @@ class StreamOptions(Lenient):
 class ChatRequest(Lenient):
     """A chat whose last message of the user is the question."""
 
-    model: str
+    model: str = Field(examples=["ragwatt-standard"])
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -161,8 +164,8 @@ class ChatRequest(Lenient):
 class EmbeddingRequest(Lenient):
     """Texts to embed."""
 
-    model: str
-    input: str | list[str]
+    model: str = Field(examples=["all-minilm-l6-v2-int8"])
+    input: _Text | Annotated[list[_Text], Field(json_schema_extra=_SOME)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     input_type: Literal["document", "query"] = "document"
@@ -171,7 +174,7 @@ class EmbeddingRequest(Lenient):
 class RerankDocument(Lenient):
     """A document to rank."""
 
-    text: str
+    text: _Text
 
 
 class RerankRequest(Lenient):
@@ -179,7 +182,7 @@ class RerankRequest(Lenient):
 
     model: str | None = None
     query: str = Field(min_length=1)
-    documents: list[str | RerankDocument] = Field(min_length=1)
+    documents: list[_Text | RerankDocument] = Field(min_length=1)
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool | None = None
 
@@ -205,10 +208,54 @@ class Result(Response):
     shared: bool
 
 
+class SourceView(BaseModel):
+    """Where a quote or passage lies."""
+
+    model_config = ConfigDict(extra="allow")
+
+    uri: str
+    title: str
+    headings: list[str]
+    page: int | None
+    line: int | None
+    start_char: int
+    end_char: int
+    place: str = Field(description="In words of the source, such as 'slide 3' or 'rows 12-40'; empty where page and line say it.")
+    flags: list[TrustFlag] = Field(
+        description="Why it deserves less trust: text that readers do not see, or that speaks to a language model."
+    )
+
+
+class HitView(BaseModel):
+    """A passage that was found."""
+
+    model_config = ConfigDict(extra="allow")
+
+    chunk_id: str
+    doc_id: str
+    text: str
+    score: float
+    source: SourceView
+
+
+class CitationView(BaseModel):
+    """A quote that carries a part of a text: that from ``start`` up to, not including, ``end``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    index: int
+    start: int
+    end: int
+    quote: str
+    doc_id: str
+    chunk_id: str
+    source: SourceView
+
+
 class SearchResponse(Result):
     """Hits, best first."""
 
-    hits: list[Json]
+    hits: list[HitView]
 
 
 class ContextResponse(Result):
@@ -218,7 +265,7 @@ class ContextResponse(Result):
     n_tokens: int
     max_tokens: int
     counter: str
-    citations: list[Json]
+    citations: list[CitationView]
 
 
 class AnswerResponse(Result):
@@ -228,8 +275,55 @@ class AnswerResponse(Result):
     abstained: bool
     reason: str
     confidence: float
-    citations: list[Json]
+    citations: list[CitationView]
     generator: str
+
+
+class ModelView(BaseModel):
+    """A way of answering, or the embedder."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[ModelView]
+
+
+class ChatResponse(BaseModel):
+    """An answer as clients of OpenAI read it; ``rag`` has all else of it."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Json]
+    usage: Json
+    rag: AnswerResponse
+
+
+class EmbeddingResponse(BaseModel):
+    """Vectors in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Json]
+    model: str
+    usage: Json
+    rag: Json
+
+
+class RerankResponse(BaseModel):
+    """Documents by index, the best first."""
+
+    id: str
+    model: str
+    results: list[Json]
+    rag: Json
 
 
 class CollectionView(Response):

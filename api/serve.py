@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import uvicorn
 
 from api.app import create_app
 from api.auth import is_loopback
+from api.door import Door
 from api.keys import KeyStore
 from api.log import open_log
 from rag.errors import ConfigError, InputError
@@ -23,6 +25,8 @@ from rag.usage import Parser
 # system calls.
 _SWITCH_S = 0.0005
 _MAX_PORT = 65_535
+# M_ARENA_MAX of glibc's malloc.h. With one pool of memory instead of one a thread the service holds 193 MB of SciFact, not 200.
+_ARENAS = -8
 
 
 def main(argv: Sequence[str], settings: Settings, as_json: bool) -> int:
@@ -76,10 +80,14 @@ def run(settings: Settings, options: ServiceSettings, *, as_json: bool = False) 
         )
     log = open_log(sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_ARENAS, 1)
     config = uvicorn.Config(
         create_app(settings, options, log),
         host=options.host,
         port=options.port,
+        http=Door,
         log_config=None,
         access_log=False,
         server_header=False,

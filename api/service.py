@@ -15,6 +15,7 @@ from api.jobs import Jobs
 from api.keys import KeyStore
 from api.limits import Limiter
 from api.metrics import Metrics, Unattributed
+from api.otel import Otel
 from rag.clocks import thread_clock
 from rag.ledger import Ledger
 from rag.power import Power, open_power
@@ -41,6 +42,7 @@ class Service:
     metrics: Metrics
     unattributed: Unattributed
     jobs: Jobs
+    otel: Otel | None
 
 
 def open_service(settings: Settings, options: ServiceSettings, log: FilteringBoundLogger) -> Service:
@@ -74,6 +76,7 @@ def open_service(settings: Settings, options: ServiceSettings, log: FilteringBou
         metrics=metrics,
         unattributed=Unattributed(ledger, power, settings.energy),
         jobs=jobs,
+        otel=Otel(options.otel_endpoint, log) if options.otel_endpoint else None,
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from rag.cost import Measurement
+
 REQUEST_ID = "x-request-id"
 # What clients send goes into logs and headers: letters that need no escaping, no longer than a UUID with a prefix.
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -25,6 +27,9 @@ class Ticket:
         began: `time.monotonic` when it came.
         facts: What the log line says besides.
         headers: Sent with the response, whatever it will be.
+        measurement: Of the work that was done for it, once it is done.
+        measured_ns: `time.time_ns` at that moment.
+        first_s: Seconds until the first words of a stream; None where there is none.
     """
 
     request_id: str
@@ -32,6 +37,9 @@ class Ticket:
     began: float = field(default_factory=time.monotonic)
     facts: dict[str, object] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    measurement: Measurement | None = None
+    measured_ns: int = 0
+    first_s: float | None = None
 
 
 def new_ticket(given_id: str) -> Ticket:

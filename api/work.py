@@ -7,6 +7,7 @@ that does not come leaves extraction. What was left out is in `Done.degraded`. A
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -121,6 +122,7 @@ async def perform(service: Service, ticket: Ticket, work: Work[_T]) -> Done[_T]:
     deadline = ticket.began + service.options.timeout_s
 
     async def start(nobody: asyncio.Future[None]) -> Done[_T]:
+        service.admission.arrived(ticket.gone)
         way, left_out = work.way, []
         while True:
             try:
@@ -135,6 +137,8 @@ async def perform(service: Service, ticket: Ticket, work: Work[_T]) -> Done[_T]:
             else:
                 return replace(done, degraded=tuple(left_out))
 
+    if service.flights.has(work.key):
+        service.admission.arrived(ticket.gone)
     try:
         done, is_shared = await service.flights.join(work.key, start, ticket.gone)
     except GoneError:
@@ -172,6 +176,7 @@ def with_engine(service: Service, collection: str, call: Callable[[Engine, Way, 
 def _tell(ticket: Ticket, done: Done[_T], *, is_shared: bool) -> None:
     """Cost in headers and in the log; a shared answer cost this request nothing more, and joules must add up."""
     measurement = done.measurement
+    ticket.measurement, ticket.measured_ns = measurement, time.time_ns()
     cpu_ms = 0.0 if is_shared else measurement.cpu_s * 1000
     tokens = measurement.tokens
     n_tokens = tokens.prompt + tokens.completion + tokens.context

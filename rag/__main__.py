@@ -19,6 +19,7 @@ Command = Callable[[Sequence[str], Settings, bool], int]
 
 COMMANDS = {
     "ingest": "read folders and files into a collection",
+    "export": "write the documents of a collection to a file that ingest reads",
     "search": "find the passages that fit a question",
     "context": "pack what answers a question into a token budget",
     "ask": "answer a question with citations, or abstain",
@@ -26,6 +27,7 @@ COMMANDS = {
     "repair": "check the data directory and rebuild what is damaged",
     "models": "list, add or verify models",
     "serve": "answer over HTTP: REST and OpenAI-compatible",
+    "mcp": "answer an AI client that starts this command: MCP over standard input and output",
     "eval": "measure quality beside cost, compare releases, stop a bad one",
     "keys": "make, list and revoke the keys of the service",
     "energy": "what joules and grams rest on here, and how to make them better",
@@ -103,6 +105,8 @@ def _command(name: str) -> Command:
     match name:
         case "ingest":
             from ingest.cli import main as command
+        case "export":
+            from ingest.export_cli import main as command
         case "models":
             from rag.models.cli import main as models_main
 
@@ -116,6 +120,8 @@ def _command(name: str) -> Command:
             from eval.cli import main as command
         case "serve":
             from api.serve import main as command
+        case "mcp":
+            from api.mcp_stdio import main as command
         case "keys":
             from api.keys_cli import main as command
         case "energy":
