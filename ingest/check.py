@@ -9,7 +9,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from ingest.pipeline import IngestRequest, check_collection_name, chunk_limit
+from ingest.allowed import check_collection_name, chunk_limit
+from ingest.report import IngestRequest
+from ingest.sources import sites_of
 from ingest.walk import FoundFile, walk
 from rag.embed import Embedder
 from rag.errors import InputError, SnapshotError
@@ -28,13 +30,15 @@ def check_request(request: IngestRequest, settings: Settings, embedder: Embedder
 
     Raises:
         InputError: If a path does not exist, a name or glob is not allowed, an ``--include`` matches no file, or the limit of a chunk
-            does not suit the embedder.
+            does not suit the embedder; if an address is malformed or refused, or fetching is off.
+        MissingExtraError: If an address is given without the extra ``[web]``.
         SnapshotError: If the data directory can neither be written nor made, or its catalog is damaged or newer.
     """
     check_collection_name(request.collection)
     chunk_limit(settings.ingest, embedder)
+    sites_of(request, settings)
     found = walk(request.paths, request.include, request.exclude, request.prefix)
-    if request.include and not any(isinstance(item, FoundFile) for item in found):
+    if request.include and not request.urls and not any(isinstance(item, FoundFile) for item in found):
         raise InputError(
             f"--include {', '.join(request.include)} matches no file; write globs as in .gitignore, for example '*.md'",
             code="bad_glob",

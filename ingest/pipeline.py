@@ -11,58 +11,40 @@ order of the walk, so that the outcome does not depend on how many processes the
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
+from ingest.added import Removal, add_documents, remove_documents
 from ingest.allowed import check_collection_name, chunk_limit
-from ingest.boilerplate import find_boilerplate
-from ingest.chunk import CHUNKER_VERSION, chunk_document
-from ingest.dedup import find_duplicates
+from ingest.changes import Changes, recipe_of
 from ingest.files import open_file
-from ingest.read import READER_VERSION, Failure, Origin
+from ingest.read import Failure, Origin
 from ingest.report import IngestReport, IngestRequest, Progress
 from ingest.sandbox.frames import Cut
 from ingest.sandbox.job import Job, Work
 from ingest.sandbox.pool import Pool, Reading
+from ingest.sources import fetched, gone_paths, sites_of
 from ingest.walk import FoundFile, walk
-from rag.cache import FILE_NAME, AnswerCache
 from rag.embed import Embedder
-from rag.errors import InputError, SnapshotError
+from rag.errors import InputError
 from rag.meter import Meter
-from rag.settings import IngestSettings, Settings
-from rag.store.catalog import Catalog, CollectionRow, SourceRow
-from rag.store.snapshot import collect, publish, writer_lock
-from rag.types import Document
+from rag.settings import Settings
+from rag.store.catalog import Catalog, SourceRow
+from rag.store.snapshot import writer_lock
 
-__all__ = ["IngestReport", "IngestRequest", "Progress", "check_collection_name", "chunk_limit", "ingest"]
-
-# Texts a call. After one call of every thread the vectors are committed: a crash costs a second of work, and a server gets more than
-# one text a request.
-_EMBED_CALL = 16
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts of a run, while it runs."""
-
-    n_added: int = 0
-    n_updated: int = 0
-    n_unchanged: int = 0
-    n_removed: int = 0
-    n_parsed: int = 0
-    failed: list[Failure] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.n_added or self.n_updated or self.n_removed)
+__all__ = [
+    "IngestReport",
+    "IngestRequest",
+    "Progress",
+    "Removal",
+    "add_documents",
+    "check_collection_name",
+    "chunk_limit",
+    "ingest",
+    "remove_documents",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +70,23 @@ def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progr
         settings: Data directory and limits.
         embedder: Whose vectors the collection will hold; another one than last time embeds everything anew.
         progress: Told of stages and steps.
-        meter: Charged with the stages ``read``, ``dedup``, ``embed`` and ``publish``.
+        meter: Charged with the stages ``fetch`` where there are addresses, ``read``, ``dedup``, ``embed`` and ``publish``.
 
     Returns:
         The report; unreadable files are in it, not raised.
 
     Raises:
-        InputError: If a path does not exist, a name is not allowed, or there is nothing at all to ingest.
+        InputError: If a path does not exist, an address or a name is not allowed, or there is nothing at all to ingest.
+        MissingExtraError: If an address is given without the extra ``[web]``.
         SnapshotError: If the data directory is locked, damaged, newer or not writable.
         RagError: With code ``sandbox``, if no process can be started to read files.
         ModelError: If the embedder fails; documents read so far are read again next time, vectors are kept.
     """
     check_collection_name(request.collection)
     max_tokens = chunk_limit(settings.ingest, embedder)
-    found = walk(request.paths, request.include, request.exclude, request.prefix)  # refuses wrong paths before anything is made
+    # Both refuse what is wrong before anything is made.
+    found = walk(request.paths, request.include, request.exclude, request.prefix)
+    sites = sites_of(request, settings)
     catalog = Catalog(settings.data_dir, create=True)
     try:
         with writer_lock(settings.data_dir):
@@ -113,38 +98,25 @@ def ingest(request: IngestRequest, settings: Settings, embedder: Embedder, progr
                 catalog,
                 before,
                 max_tokens,
-                _recipe(request, settings.ingest, embedder, max_tokens),
+                recipe_of(request, settings.ingest, embedder, max_tokens),
+                data_dir=settings.data_dir,
+                mirrors=[site.folder for site in sites],
             )
+            pages = fetched(sites, progress, meter)
             pool: Pool[_Item] = Pool(settings, embedder, max_tokens)
             with meter.stage("read", child=pool.cpu_ns), pool, catalog.transaction():
-                run.read_files(list(found), pool, progress)
+                run.read_files([*found, *pages], pool, progress)
             return run.publish(settings.data_dir, progress, meter)
     finally:
         catalog.close()
 
 
-def _recipe(request: IngestRequest, settings: IngestSettings, embedder: Embedder, max_tokens: int) -> str:
-    """Everything besides the bytes of a file that decides what is made of it."""
-    chosen = (max_tokens, settings.near_duplicate, settings.boilerplate_share, settings.ocr_languages)
-    return json.dumps([READER_VERSION, CHUNKER_VERSION, embedder.id, *chosen, sorted(request.metadata.items())])
-
-
 @dataclass(slots=True)
-class _Run:
-    """One ingest run: collects changes as rows of the next version, then publishes them."""
+class _Run(Changes):
+    """One run over files; ``mirrors`` are the folders of the pages that were fetched for it."""
 
-    request: IngestRequest
-    settings: IngestSettings
-    embedder: Embedder
-    catalog: Catalog
-    before: CollectionRow
-    max_tokens: int
-    recipe: str
-    tally: _Tally = field(default_factory=_Tally)
-
-    @property
-    def next_version(self) -> int:
-        return self.before.version + 1
+    data_dir: Path = Path()
+    mirrors: Sequence[Path] = ()
 
     def read_files(self, found: Sequence[FoundFile | Failure], pool: Pool[_Item], progress: Progress) -> None:
         """Read what is new or changed, and end what is gone."""
@@ -160,20 +132,14 @@ class _Run:
             self._take(reading)
             seen.add(reading.key.path)
             progress.advance()
-        roots = [path.resolve() for path in self.request.paths]
-        # What could not be looked at is not gone: a failure may name a file or a whole folder, or the ignore file of one.
-        places = [os.path.dirname(f.path) if f.code == "bad_ignore_file" else f.path for f in self.tally.failed]
-        unknown = {Path(shape(place)) for place in places for shape in (os.path.abspath, os.path.realpath)}
-        for gone in known.keys() - seen:
-            below = Path(gone).is_relative_to
-            if any(map(below, roots)) and not any(map(below, unknown)):
-                self._remove_source(gone)
+        for gone in gone_paths(known.keys() - seen, self.request.paths, self.mirrors, self.tally.failed, self.data_dir):
+            self._remove_source(gone)
         if not known and not self.tally.changed:
             self._refuse_nothing(len(found))
 
     def _refuse_nothing(self, n_found: int) -> None:
         """An empty folder is a mistake, not an empty collection."""
-        where = ", ".join(str(path) for path in self.request.paths)
+        where = ", ".join([*map(str, self.request.paths), *self.request.urls])
         first = f"; first reason: {self.tally.failed[0].path}: {self.tally.failed[0].message}" if self.tally.failed else ""
         raise InputError(
             f"nothing to ingest in {where}: {n_found} files found, none readable{first}; "
@@ -250,131 +216,5 @@ class _Run:
             self.tally.n_removed += 1
         return before != (self.tally.n_added, self.tally.n_updated, self.tally.n_removed)
 
-    def _labelled(self, document: Document) -> Document:
-        """The document with what the request adds: metadata, and the prefix where the id comes from a record, not from a path."""
-        prefix = f"{self.request.prefix}/" if self.request.prefix else ""
-        doc_id = document.doc_id if document.doc_id.startswith(prefix) else prefix + document.doc_id
-        return replace(document, doc_id=doc_id, metadata={**document.metadata, **self.request.metadata})
-
-    def _put(self, cut: Cut, path: str, known_fingerprint: str | None) -> None:
-        document = cut.document
-        fingerprint = _fingerprint(document, self.recipe)
-        if known_fingerprint == fingerprint:
-            self.tally.n_unchanged += 1
-            return
-        if known_fingerprint is None:
-            self.tally.n_added += 1
-        else:
-            self.tally.n_updated += 1
-            self.catalog.remove_document(self.request.collection, self.next_version, document.doc_id)
-        spans = chunk_document(document, self.embedder, self.max_tokens) if cut.spans is None else cut.spans
-        self.catalog.put_document(self.request.collection, self.next_version, path, document, spans, fingerprint)
-
-    def _conflict(self, doc_id: str, path: str) -> Failure | None:
-        """Another file that still exists and owns the id; one that is gone gives its id up."""
-        owner = self.catalog.owner_of(self.request.collection, self.next_version, doc_id)
-        if owner is None or owner == path:
-            return None
-        if Path(owner).exists():
-            return Failure(
-                path, "duplicate_id", f"document id {doc_id!r} belongs to {owner}; ingest one of them with --prefix NAME"
-            )
-        self._remove_source(owner)
-        return None
-
-    def _remove_source(self, path: str) -> None:
-        collection = self.request.collection
-        for doc_id in self.catalog.documents_of(collection, self.next_version, path):
-            self.catalog.remove_document(collection, self.next_version, doc_id)
-            self.tally.n_removed += 1
-        self.catalog.remove_source(collection, self.next_version, path)
-
     def _keep(self, path: str) -> None:
         self.tally.n_unchanged += len(self.catalog.documents_of(self.request.collection, self.before.version, path))
-
-    def publish(self, data_dir: Path, progress: Progress, meter: Meter) -> IngestReport:
-        """Make the changes current, if there are any."""
-        collection, tally = self.request.collection, self.tally
-        is_current = self.before.version > 0 and self.before.embedder == self.embedder.id
-        n_embedded = 0
-        if tally.changed or not is_current:
-            with meter.stage("dedup"), self.catalog.transaction():
-                view = self.catalog.view(collection, self.next_version)
-                trims = find_boilerplate(view, self.settings.boilerplate_share, self.embedder.count_tokens)
-                self.catalog.put_trims(collection, self.next_version, trims)
-                duplicates = find_duplicates(view.live_chunks(), self.settings.near_duplicate)
-                self.catalog.put_duplicates(collection, self.next_version, duplicates)
-            with meter.stage("embed"):
-                n_embedded = self._embed_missing({row.chunk_no for row in duplicates}, progress)
-            if n_embedded and self.embedder.is_remote:
-                meter.remote(None)
-            with meter.stage("publish"):
-                progress.begin("publish", None)
-                publish(self.catalog, data_dir, collection, self.next_version, self.embedder.id, self.embedder.dim)
-                collect(self.catalog, data_dir, collection, self.next_version, self.settings.keep_versions)
-                self._forget_answers(data_dir)
-            version = self.next_version
-        else:
-            version = self.before.version
-            collect(self.catalog, data_dir, collection, version, self.settings.keep_versions)  # what a crash left
-        counts = self.catalog.view(collection, version).counts()
-        return IngestReport(
-            collection=collection,
-            version=version,
-            published=version == self.next_version,
-            n_added=tally.n_added,
-            n_updated=tally.n_updated,
-            n_unchanged=tally.n_unchanged,
-            n_removed=tally.n_removed,
-            failed=tuple(tally.failed),
-            n_chunks=counts.n_chunks,
-            n_duplicates=counts.n_duplicates,
-            n_boilerplate=counts.n_boilerplate,
-            n_parsed=tally.n_parsed,
-            n_embedded=n_embedded,
-            measurement=meter.finish(),
-        )
-
-    def _forget_answers(self, data_dir: Path) -> None:
-        """Delete cached answers that cite what is gone, so that nothing of a deleted document stays.
-
-        A cache that cannot be written is no reason to fail what is published: its answers are checked again when they are asked for.
-        """
-        if (data_dir / FILE_NAME).exists():
-            with suppress(SnapshotError):
-                view = self.catalog.view(self.request.collection, self.next_version)
-                AnswerCache(data_dir).prune(view, self.request.collection)
-
-    def _embed_missing(self, collapsed: set[int], progress: Progress) -> int:
-        """Embed the indexed texts that have no vector yet, one by one on several threads; vectors are kept batch by batch."""
-        table = self.catalog.vectors(self.embedder.id)
-        view = self.catalog.view(self.request.collection, self.next_version)
-        missing = table.missing(view.digests(without=collapsed))
-        n_missing = len(missing)
-        progress.begin("embed", n_missing)
-        n_workers = self.settings.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(n_workers) as pool:
-            batch: dict[bytes, str] = {}
-            for chunk in view.live_chunks():
-                if chunk.digest not in missing:
-                    continue
-                missing.discard(chunk.digest)
-                batch[chunk.digest] = chunk.indexed_text
-                if len(batch) == n_workers * _EMBED_CALL or not missing:
-                    texts = list(batch.values())
-                    parts = [texts[at : at + _EMBED_CALL] for at in range(0, len(texts), _EMBED_CALL)]
-                    vectors = np.concatenate(list(pool.map(self.embedder.embed, parts)))
-                    with self.catalog.transaction():
-                        table.put(list(batch), vectors)
-                    progress.advance(len(batch))
-                    batch = {}
-        return n_missing
-
-
-def _fingerprint(document: Document, recipe: str) -> str:
-    """Digest of all that the catalog keeps of a document and of how it was made."""
-    what = [recipe, document.title, document.kind, sorted(document.metadata.items())]
-    sections = [(s.start, s.end, s.kind, s.headings, s.page, s.line, s.flags) for s in document.sections]
-    digest = hashlib.sha256(json.dumps([what, sections]).encode())
-    digest.update(document.text.encode())
-    return digest.hexdigest()

@@ -22,6 +22,7 @@ class IngestRequest:
         exclude: Globs of files to leave out.
         prefix: Put before every document id, as ``prefix/``.
         metadata: Added to every document, over what its source says.
+        urls: Addresses of pages and sitemaps, which globs do not concern.
     """
 
     paths: tuple[Path, ...]
@@ -30,6 +31,7 @@ class IngestRequest:
     exclude: tuple[str, ...] = ()
     prefix: str = ""
     metadata: Metadata = field(default_factory=dict)
+    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """JSONL: one document a record. A bad record is a failure of that line only.
 
 ``id`` or ``_id`` is the document id, ``title`` and ``text`` (or ``content``) the text, every other key metadata, as in BEIR's
-data sets. Compressed files are read as a stream, within limits on what they may grow to.
+data sets. Records that `rag export` wrote give back the documents that they were made from. Compressed files are read as a stream,
+within limits on what they may grow to.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from ingest import exchange
 from ingest.read.decode import decode, refuse_binary
 from ingest.read.origin import Failure, Origin, clean, document, one_line
 from rag.errors import InputError
@@ -114,34 +116,8 @@ def _decompressed(data: bytes) -> Iterator[bytes]:
 
 
 def _document(line: bytes, line_no: int, origin: Origin, seen: set[str]) -> Document:
-    record = _record(line)
-    doc_id = record.name or f"{origin.doc_id}:{line_no}"
-    if doc_id in seen:
-        raise InputError(f"id {doc_id!r} stands on an earlier line too; ids must differ, the first is kept", code="duplicate_id")
-    title, text = one_line(record.title), clean(record.text)
-    # A record that has only a title is worth finding by it.
-    text = text if text.strip() else title
-    # No line numbers: a line break inside a record is not one of the file. The URI names the record.
-    sections = tuple(replace(section, line=None) for section in paragraphs(text))
-    here = replace(origin, doc_id=doc_id, uri=f"{origin.uri}#{record.name or line_no}")
-    found = document(here, "jsonl", title, text, sections, record.metadata)
-    seen.add(doc_id)
-    return found
-
-
-def _record(line: bytes) -> _Record:
     try:
         fields = json.loads(line.decode("utf-8-sig"))
-        if not isinstance(fields, dict):
-            raise InputError(f'is {_json_type(fields)}, expected an object like {{"text": "..."}}', code="bad_record")
-        id_key = "id" if fields.get("id") is not None else "_id"
-        text_key = "content" if "content" in fields and "text" not in fields else "text"
-        text, title = fields.get(text_key), fields.get("title")
-        if not isinstance(text, str):
-            raise InputError(f'"{text_key}" is {_json_type(text)}, expected a string under "text" or "content"', code="bad_record")
-        if not isinstance(title, str | None):
-            raise InputError(f'"title" is {_json_type(title)}, expected a string', code="bad_record")
-        metadata = _metadata({key: value for key, value in fields.items() if key not in (id_key, text_key, "title")})
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 at byte {error.start} of the line; save the file as UTF-8", code="bad_record") from error
     except ValueError as error:
@@ -149,10 +125,64 @@ def _record(line: bytes) -> _Record:
         raise InputError(f"is not valid JSON{where}; correct the line", code="bad_record") from error
     except RecursionError as error:
         raise InputError("nests too deeply to be read; flatten the record", code="bad_record") from error
-    return _Record(_name(fields.get(id_key), id_key), title or "", text, metadata)
+    if not isinstance(fields, dict):
+        raise InputError(f'is {_json_type(fields)}, expected an object like {{"text": "..."}}', code="bad_record")
+    return record_document(fields, "jsonl", str(line_no), origin, seen)
 
 
-def _name(value: object, key: str) -> str:
+def record_document(fields: Mapping[str, object], kind: str, number: str, origin: Origin, seen: set[str]) -> Document:
+    """Make the document of a record.
+
+    Args:
+        fields: Values that JSON knows, by key.
+        kind: Format family.
+        number: Of the record in its file, its name where it has no id.
+        origin: Where the file comes from.
+        seen: Ids of the records before it; its own is added.
+
+    Returns:
+        The document.
+
+    Raises:
+        InputError: With code ``bad_record``, ``duplicate_id`` or ``empty``.
+    """
+    if exchange.is_exported(fields):
+        found = exchange.document_of(fields)
+    else:
+        record = _record(fields)
+        title, text = one_line(record.title), clean(record.text)
+        # A record that has only a title is worth finding by it.
+        text = text if text.strip() else title
+        # No line numbers: a line break inside a record is not one of the file. The URI names the record.
+        sections = tuple(replace(section, line=None) for section in paragraphs(text))
+        here = replace(origin, doc_id=record.name or f"{origin.doc_id}:{number}", uri=f"{origin.uri}#{record.name or number}")
+        found = document(here, kind, title, text, sections, record.metadata)
+    if found.doc_id in seen:
+        raise InputError(
+            f"id {found.doc_id!r} stands on an earlier line too; ids must differ, the first is kept", code="duplicate_id"
+        )
+    seen.add(found.doc_id)
+    return found
+
+
+def _record(fields: Mapping[str, object]) -> _Record:
+    id_key = "id" if fields.get("id") is not None else "_id"
+    text_key = "content" if "content" in fields and "text" not in fields else "text"
+    text, title = fields.get(text_key), fields.get("title")
+    if not isinstance(text, str):
+        raise InputError(f'"{text_key}" is {_json_type(text)}, expected a string under "text" or "content"', code="bad_record")
+    if not isinstance(title, str | None):
+        raise InputError(f'"title" is {_json_type(title)}, expected a string', code="bad_record")
+    others = {key: value for key, value in fields.items() if key not in (id_key, text_key, "title")}
+    try:
+        metadata = metadata_text(others)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"has metadata that cannot be written as text: {error}; correct the record", code="bad_record") from error
+    return _Record(record_name(fields.get(id_key), id_key), title or "", text, metadata)
+
+
+def record_name(value: object, key: str) -> str:
+    """The id that a record gives; empty where it gives none, InputError with code ``bad_record`` where it is none."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -165,8 +195,8 @@ def _name(value: object, key: str) -> str:
     return name
 
 
-def _metadata(fields: Mapping[str, object]) -> dict[str, str]:
-    """Scalars as text, lists of scalars joined by ``, ``, other values as JSON; null says nothing."""
+def metadata_text(fields: Mapping[str, object]) -> dict[str, str]:
+    """Values as text: lists of scalars joined by ``, ``, others as JSON, and what JSON lacks as Python writes it; null says nothing."""
     found = {}
     for key, value in fields.items():
         if isinstance(value, list) and not any(isinstance(entry, list | dict) for entry in value):
@@ -177,7 +207,8 @@ def _metadata(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def _scalar(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    is_json = isinstance(value, bool | int | float | list | dict)
+    return json.dumps(value, ensure_ascii=False, default=str) if is_json else str(value)
 
 
 def _json_type(value: object) -> str:

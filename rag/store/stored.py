@@ -53,8 +53,8 @@ def stored_documents(db: sqlite3.Connection, collection: str, version: int) -> I
         yield StoredDocument(
             Document(doc_id, uri, title, text, (), from_json(metadata), kind, mtime),
             tuple(
-                Span(start, end, headings_of(headings), *at, place or "", tuple(flags.split(",")) if flags else ())
-                for start, end, headings, *at, place, flags in spans
+                Span(start, end, headings_of(headings), page, line, n_tokens, place or "", tuple(flags.split(",")) if flags else ())
+                for start, end, headings, page, line, n_tokens, place, flags in spans
             ),
         )
 
