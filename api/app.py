@@ -68,7 +68,15 @@ def create_app(settings: Settings, options: ServiceSettings = _DEFAULTS, log: Fi
             if service.otel:
                 service.otel.close()
 
-    app = FastAPI(title="Ragwatt", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
+    app = FastAPI(
+        title="Ragwatt",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # it would lead from https behind a proxy to http, key and all
+        telemetry=_NO_TELEMETRY,
+    )
     for routes in (routes_native, routes_openai, routes_collections, routes_ops, routes_ui, mcp):
         app.include_router(routes.router)
     install(app)
@@ -109,5 +117,5 @@ def _described(app: FastAPI) -> dict[str, Any]:
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
         app.openapi_schema = schema
-    keys = [{"bearer": []}, {"header": []}]
+    keys: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
     return app.openapi_schema | {"security": [*keys, {}] if app.state.service.keys.is_empty() else keys}

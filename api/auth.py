@@ -107,12 +107,15 @@ def _secret(request: Request) -> str:
 
 def _is_local(request: Request) -> bool:
     """On this machine, and called by a name of this machine: a page of another site can make its name mean 127.0.0.1."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:  # half of the brackets of an address
+        return False
     return request.client is not None and is_loopback(request.client.host) and is_loopback(host)
 
 
 def _check_origin(request: Request) -> None:
     """Without keys, a page of another site in the user's browser must not use the service."""
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin and origin.partition("://")[2] != request.headers.get("host"):
         raise RefusedError(f"requests from pages of {origin[:80]} are not taken without a key; make one", code="origin")

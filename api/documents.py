@@ -16,19 +16,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from api.schemas import Json
-from ingest.boilerplate import find_boilerplate
-from ingest.dedup import find_duplicates
-from ingest.pipeline import IngestReport, IngestRequest, Progress, check_collection_name, ingest
+from ingest.pipeline import IngestReport, IngestRequest, Progress, Removal, check_collection_name, ingest, remove_documents
 from rag.cache import FILE_NAME as CACHE_NAME
 from rag.cache import AnswerCache
 from rag.embed import Embedder
 from rag.errors import InputError, SnapshotError
 from rag.meter import Meter
 from rag.settings import Settings
-from rag.store.catalog import Catalog, CollectionRow
+from rag.store.catalog import Catalog
 from rag.store.snapshot import collect, folder_of, publish, writer_lock
 from rag.wire import measurement_json
 
@@ -153,7 +149,9 @@ def report_json(report: IngestReport, uploads: Sequence[Upload]) -> Json:
     """
     failed: dict[str, Json] = {}
     for failure in report.failed:
-        failed.setdefault(Path(failure.path.split(":")[0]).name, {"code": failure.code, "message": failure.message})
+        failed.setdefault(
+            Path(failure.path.partition("!/")[0].partition(":")[0]).name, {"code": failure.code, "message": failure.message}
+        )
     documents = []
     for upload in uploads:
         error = failed.get(_kept_name(upload))
@@ -206,28 +204,19 @@ def remove_document(collection: str, doc_id: str, settings: Settings, embedder: 
         InputError: If there is no such collection or document.
         SnapshotError: As for `ingest_uploads`.
     """
-    data_dir = settings.data_dir
-    with writing(data_dir), _catalog(data_dir) as catalog, writer_lock(data_dir):
-        row = catalog.collection(collection)
-        catalog.begin(collection, row.embedder, row.dim)
-        path = catalog.owner_of(collection, row.version, doc_id)
-        if path is None:
-            raise InputError(f"no document {doc_id[:80]!r} in this collection", code="unknown_document")
-        version = row.version + 1
-        with catalog.transaction():
-            catalog.remove_document(collection, version, doc_id)
-            is_last = not catalog.documents_of(collection, version, path)
-            is_upload = Path(path).is_relative_to((data_dir / _UPLOADS).resolve())
-            if is_last and is_upload:
-                catalog.remove_source(collection, version, path)
-        _complete(catalog, row, settings, embedder)
-        publish(catalog, data_dir, collection, version, row.embedder, row.dim)
-        collect(catalog, data_dir, collection, version, settings.ingest.keep_versions)
-        if is_last and is_upload:
-            with suppress(OSError):  # it is out of the collection; a file that stays is in nobody's way
-                Path(path).unlink()
-        _prune_cache(catalog, data_dir, collection, version)
-        return version
+    removal = Removal((doc_id,), collection, owned=settings.data_dir / _UPLOADS)
+    with writing(settings.data_dir):
+        return remove_documents(removal, settings, embedder, _Silent(), Meter("thread")).version
+
+
+class _Silent:
+    """Told of progress that nobody looks at."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """See `ingest.report.Progress`."""
+
+    def advance(self, steps: int = 1) -> None:
+        """See `ingest.report.Progress`."""
 
 
 def drop_collection(name: str, data_dir: Path) -> None:
@@ -295,34 +284,6 @@ def _catalog(data_dir: Path) -> Iterator[Catalog]:
         yield catalog
     finally:
         catalog.close()
-
-
-def _complete(catalog: Catalog, row: CollectionRow, settings: Settings, embedder: Embedder) -> None:
-    """Find boilerplate and duplicates anew, and embed the chunks for which the removed document stood."""
-    view = catalog.view(row.name, row.version + 1)
-    catalog.put_trims(row.name, row.version + 1, find_boilerplate(view, settings.ingest.boilerplate_share, embedder.count_tokens))
-    duplicates = find_duplicates(view.live_chunks(), settings.ingest.near_duplicate)
-    collapsed = {duplicate.chunk_no for duplicate in duplicates}
-    table = catalog.vectors(row.embedder)
-    missing = table.missing(view.digests(without=collapsed))
-    if missing and embedder.id != row.embedder:
-        raise InputError(
-            f"collection {row.name!r} was embedded by {row.embedder}, the service embeds with {embedder.id}; ingest it again first",
-            code="embedder_mismatch",
-        )
-    with catalog.transaction():
-        catalog.put_duplicates(row.name, row.version + 1, duplicates)
-        for chunk in view.live_chunks() if missing else ():
-            if chunk.digest in missing:
-                missing.discard(chunk.digest)
-                table.put([chunk.digest], np.asarray(embedder.embed([chunk.indexed_text])))
-
-
-def _prune_cache(catalog: Catalog, data_dir: Path, collection: str, version: int) -> None:
-    """Delete cached answers that cite what is gone; those that cannot be deleted are checked when they are asked for."""
-    if (data_dir / CACHE_NAME).exists():
-        with suppress(SnapshotError):
-            AnswerCache(data_dir).prune(catalog.view(collection, version), collection)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -192,9 +192,7 @@ def install(app: FastAPI) -> None:
 
 def _handle(request: Request, error: Exception) -> Response:
     ticket = ticket_of(request)
-    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        error = _told_all_methods(request, error)
-    fault = fault_of(error)
+    fault = fault_of(_seen(request, error))
     ticket.facts["error"] = fault.code
     if fault.status >= 500:
         ticket.facts["message"] = fault.message
@@ -203,26 +201,44 @@ def _handle(request: Request, error: Exception) -> Response:
     return response_of(fault, request.url.path, ticket.request_id)
 
 
-def _told_all_methods(request: Request, error: HTTPException) -> HTTPException:
-    """Starlette tells the methods of the first route of a path only; a path may have several."""
-    path = getattr(request.scope.get("route"), "path_format", "")
-    methods = ", ".join(sorted(request.app.openapi()["paths"].get(path, {}))).upper()
-    return HTTPException(error.status_code, headers={"Allow": methods}) if methods else error
+def media_type_error(request: Request, needed: str) -> RefusedError:
+    """What is said to a body of another type than the one that is needed."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()[:80]
+    return RefusedError(f"the body is {kind or 'of no declared type'}; send {needed}", code="media_type")
+
+
+def _seen(request: Request, error: Exception) -> Exception:
+    """An error of the framework with what it leaves out."""
+    match error:
+        case HTTPException(status_code=405):  # it tells the methods of the first route of a path, which may have several
+            path = getattr(request.scope.get("route"), "path_format", "")
+            methods = ", ".join(sorted(request.app.openapi()["paths"].get(path, {}))).upper()
+            return HTTPException(405, headers={"Allow": methods}) if methods else error
+        case RequestValidationError(body=bytes()):  # no JSON by its header, so it was not parsed
+            return media_type_error(request, "JSON as content-type: application/json")
+        case _:
+            return error
 
 
 def _described(statuses: tuple[int, ...], media: str, name: str) -> dict[int | str, dict[str, Any]]:
     content = {media: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-    shared = (400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 504)
+    shared = (400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 502, 503, 504)
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in sorted({*shared, *statuses})}
 
 
 def _invalid(error: RequestValidationError) -> Fault:
     """The first thing that does not fit; the value itself is not repeated, it may be long or secret."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((one for one in errors if one["type"] == "string_unicode"), errors[0])
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
         return Fault(400, "malformed_json", f"the body is no JSON: {reason}; send one JSON object")
-    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    parts = [
+        str(part) for part in first["loc"][1:] if "constrained-str" not in str(part)
+    ]  # pydantic's name for one side of a choice
+    where = ".".join(parts)[:200] or str(first["loc"][0])
+    if first["type"] == "string_unicode":
+        return Fault(422, "invalid_request", f"{where}: the text has half of a surrogate pair; send whole characters", where)
     if first["type"] == "extra_forbidden":
         return Fault(422, "unknown_field", f"unknown field {where!r}; see /openapi.json for those there are", where)
     return Fault(422, "invalid_request", f"{where}: {first['msg']}; see /openapi.json for what is allowed", where)
@@ -231,6 +247,14 @@ def _invalid(error: RequestValidationError) -> Fault:
 def _of_http(error: HTTPException) -> Fault:
     headers = dict(error.headers or {})
     match error.status_code:
+        case 400 if isinstance(error.__cause__, ValueError | RecursionError):  # FastAPI could not parse it
+            reason = (
+                "it is nested too deeply" if isinstance(error.__cause__, RecursionError) else "its numbers or bytes are not allowed"
+            )
+            return Fault(400, "malformed_json", f"the body is no JSON: {reason}; send one JSON object as UTF-8")
+        case 400:  # of the parser of forms
+            message = f"the form cannot be read: {error.detail} Send one or more files named 'file' as multipart/form-data"
+            return Fault(400, "malformed_form", message)
         case 404:
             return Fault(404, "not_found", "there is nothing here; see /openapi.json for the paths there are", headers=headers)
         case 405:

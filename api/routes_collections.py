@@ -31,7 +31,7 @@ from api.documents import (
     remove_document,
     report_json,
 )
-from api.errors import RefusedError, problem_responses
+from api.errors import RefusedError, media_type_error, problem_responses
 from api.jobs import Job, Order, Steps
 from api.keys import Caller
 from api.reply import plain_response
@@ -246,10 +246,7 @@ async def _uploads(request: Request) -> list[Upload]:
             raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error
         return [record(one.id, one.title, one.text, one.metadata) for one in body.documents]
     if kind != "multipart/form-data":
-        raise RefusedError(
-            f"the body is {kind[:80] or 'of no declared type'}; send files as multipart/form-data, or text as application/json",
-            code="media_type",
-        )
+        raise media_type_error(request, "files as multipart/form-data, or text as application/json")
     found: list[Upload] = []
     async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
         for part in form.getlist("file"):

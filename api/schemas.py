@@ -14,8 +14,10 @@ AnswerMode = Literal["eco", "standard", "generative", "auto"]
 CollectionName = Annotated[str, _NAME]
 # What is told in the description only, because a code of our own says more than 422.
 _SOME: Any = {"minItems": 1}
-_Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
-FilterValues = dict[str, str | Annotated[list[str], Field(json_schema_extra=_SOME)]]
+_Words = Annotated[str, Field(min_length=0, json_schema_extra={"minLength": 1})]
+# Only where there is a limit does pydantic see half of a surrogate pair, which nothing behind it can write.
+Text = Annotated[str, Field(min_length=0)]
+FilterValues = dict[Text, Text | Annotated[list[Text], Field(json_schema_extra=_SOME)]]
 
 
 class Strict(BaseModel):
@@ -34,7 +36,7 @@ class Turn(Strict):
     """One side's words in a conversation."""
 
     role: Literal["user", "assistant"]
-    content: str
+    content: Text
 
 
 class SearchRequest(Strict):
@@ -80,7 +82,7 @@ class AnswerRequest(AnswerOptions):
 class BatchQuestion(Strict):
     """A question of a batch."""
 
-    id: str | int
+    id: Text | int
     query: str = Field(min_length=1)
 
 
@@ -115,14 +117,14 @@ class ContentPart(Lenient):
     """A part of a message; only text is read."""
 
     type: str
-    text: str | None = None
+    text: Text | None = None
 
 
 class ChatMessage(Lenient):
     """A message of a chat; those of roles other than user and assistant are not read."""
 
     role: str
-    content: str | list[ContentPart] | None = None
+    content: Text | list[ContentPart] | None = None
 
     def words(self) -> str:
         """The text of the message."""
@@ -151,12 +153,12 @@ class StreamOptions(Lenient):
 class ChatRequest(Lenient):
     """A chat whose last message of the user is the question."""
 
-    model: str = Field(examples=["ragwatt-standard"])
+    model: Text = Field(examples=["ragwatt-standard"])
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=0)
-    max_completion_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
+    max_completion_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
     n: int | None = Field(default=None, ge=1, le=1, description="One answer; a second one would be the same.")
     rag: ChatExtension = ChatExtension()
 
@@ -164,8 +166,8 @@ class ChatRequest(Lenient):
 class EmbeddingRequest(Lenient):
     """Texts to embed."""
 
-    model: str = Field(examples=["all-minilm-l6-v2-int8"])
-    input: _Text | Annotated[list[_Text], Field(json_schema_extra=_SOME)]
+    model: Text = Field(examples=["all-minilm-l6-v2-int8"])
+    input: _Words | Annotated[list[_Words], Field(json_schema_extra=_SOME)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     input_type: Literal["document", "query"] = "document"
@@ -174,15 +176,15 @@ class EmbeddingRequest(Lenient):
 class RerankDocument(Lenient):
     """A document to rank."""
 
-    text: _Text
+    text: _Words
 
 
 class RerankRequest(Lenient):
     """Documents to order by how well they fit a query."""
 
-    model: str | None = None
+    model: Text | None = None
     query: str = Field(min_length=1)
-    documents: list[_Text | RerankDocument] = Field(min_length=1)
+    documents: list[_Words | RerankDocument] = Field(min_length=1)
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool | None = None
 
@@ -284,8 +286,6 @@ class ModelView(BaseModel):
 
     id: str
     object: Literal["model"]
-    created: int
-    owned_by: str
 
 
 class ModelList(BaseModel):
@@ -300,7 +300,6 @@ class ChatResponse(BaseModel):
 
     id: str
     object: Literal["chat.completion"]
-    created: int
     model: str
     choices: list[Json]
     usage: Json
@@ -320,7 +319,6 @@ class EmbeddingResponse(BaseModel):
 class RerankResponse(BaseModel):
     """Documents by index, the best first."""
 
-    id: str
     model: str
     results: list[Json]
     rag: Json
