@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TextIO
 
 import structlog
@@ -34,6 +35,28 @@ def open_log(stream: TextIO) -> structlog.typing.FilteringBoundLogger:
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     )
     return logger
+
+
+def pass_on_libraries(log: structlog.typing.FilteringBoundLogger) -> None:
+    """Bring the warnings of libraries into the log as lines of its own form; this is for a whole process.
+
+    Args:
+        log: Takes them, as ``event: library`` with ``error`` (the name of their logger) and ``message``, without tracebacks, which may
+            quote what was sent.
+    """
+    logging.basicConfig(handlers=[_Passing(log)], level=logging.WARNING)
+
+
+class _Passing(logging.Handler):
+    """Hands records on."""
+
+    def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self._log.warning("library", error=record.name, message=record.getMessage()[:500])
 
 
 def query_facts(text: str, *, with_text: bool) -> dict[str, object]:

@@ -20,12 +20,14 @@ _OPEN: dict[str, Any] = {"security": []}  # no key is looked at
 _GOING_DOWN: dict[int | str, dict[str, Any]] = {503: {"description": "Going down."}}
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", openapi_extra=_OPEN)
 async def livez() -> dict[str, str]:
     """Whether the process works at all."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=_GOING_DOWN, openapi_extra=_OPEN)
 async def readyz(request: Request) -> Response:
     """Whether requests should be sent here; not while the service goes down."""
@@ -33,6 +35,7 @@ async def readyz(request: Request) -> Response:
     return json_response({"status": "draining" if is_draining else "ok"}, 503 if is_draining else 200)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=_GOING_DOWN, openapi_extra=_OPEN)
 async def healthz(request: Request) -> Response:
     """Readiness, and what is going on."""

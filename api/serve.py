@@ -16,7 +16,7 @@ from api.app import create_app
 from api.auth import is_loopback
 from api.door import Door
 from api.keys import KeyStore
-from api.log import open_log
+from api.log import open_log, pass_on_libraries
 from rag.errors import ConfigError, InputError
 from rag.settings import ServiceSettings, Settings
 from rag.usage import Parser
@@ -79,6 +79,7 @@ def run(settings: Settings, options: ServiceSettings, *, as_json: bool = False) 
             code="no_keys",
         )
     log = open_log(sys.stderr)
+    pass_on_libraries(log)
     sys.setswitchinterval(_SWITCH_S)
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library

@@ -189,7 +189,7 @@ def test_another_method_is_told_all_that_are_allowed(service: Running) -> None:
     for path, described in paths.items():
         response = service.client.request("PATCH", path.format(name="x", job_id="x", doc_id="x"))
         assert refusal(response) == (405, "method_not_allowed")
-        assert set(response.headers["allow"].lower().split(", ")) == set(described)
+        assert set(response.headers["allow"].lower().split(", ")) - {"head"} == set(described)
 
 
 @pytest.mark.parametrize("path", ["/v1/search/", "/v1/collections/", "/livez/", "//v1/search"])

@@ -26,6 +26,12 @@ def test_probe_answers(service: Running, path: str, status: str) -> None:
     assert (response.status_code, response.json()["status"]) == (200, status)
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+def test_probe_answers_to_those_who_want_no_body(service: Running, path: str) -> None:
+    response = service.client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
 def test_version_is_that_of_the_program(service: Running) -> None:
     assert set(service.client.get("/version").json()) == {"name", "version"}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +75,17 @@ def test_signal_lets_what_is_in_flight_finish_and_ends_well(library: Settings) -
             assert process.wait(20) == 0
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{url}/livez", trust_env=False)
+
+
+def test_every_line_of_the_log_is_json_whatever_is_sent(library: Settings) -> None:
+    with serving(library.data_dir) as (process, url):
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+            client.sendall(b"GARBAGE\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert "library" in {line["event"] for line in lines}
 
 
 def test_service_that_other_machines_can_reach_needs_a_key(tmp_path: Path) -> None:
