@@ -56,6 +56,8 @@ CONFIG_NAME = "ragwatt.toml"
 _Tree = TypeVar("_Tree")
 
 
+# How the environment spells what TOML writes as true and false.
+_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 # Inclusive ranges; a key that is not here takes any value of its type.
 _RANGES: dict[str, tuple[float, float]] = {
     "embedder.timeout_s": (0.1, 3600),
@@ -243,7 +245,8 @@ def _checked(key: str, value: object, keys: Mapping[str, object], origin: str) -
         return value
     converted = _converted(value, kind)
     if converted is None:
-        raise ConfigError(f"{key} in {origin} is {shown}; expected {getattr(kind, '__name__', kind)}")
+        expected = "true or false" if kind is bool else getattr(kind, "__name__", kind)
+        raise ConfigError(f"{key} in {origin} is {shown}; expected {expected}")
     low, high = _RANGES.get(key, (float("-inf"), float("inf")))
     if isinstance(converted, int | float) and not low <= converted <= high:
         raise ConfigError(f"{key} in {origin} is {shown}; allowed: {low:g} to {high:g}")
@@ -251,11 +254,13 @@ def _checked(key: str, value: object, keys: Mapping[str, object], origin: str) -
 
 
 def _converted(value: object, kind: object) -> object | None:
-    """Text becomes the number or path it spells; a bool is not a number; None when it does not fit."""
+    """Text becomes the number, path or truth it spells; a bool is not a number; None when it does not fit."""
     if kind is str:
         return value if isinstance(value, str) else None
     if kind is Path:
         return Path(value).expanduser() if isinstance(value, str | Path) and str(value) and "\0" not in str(value) else None
+    if kind is bool:
+        return value if isinstance(value, bool) else _TRUTHS.get(str(value).strip().lower()) if isinstance(value, str) else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

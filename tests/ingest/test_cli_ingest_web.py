@@ -146,3 +146,14 @@ def test_address_is_refused_before_a_wait_while_fetching_is_off(tmp_path: Path, 
 
 def test_globs_do_not_concern_pages(local: Local, site: Site) -> None:
     assert local.ingest(site.address + "/docs/", "--exclude", "*")["n_added"] == 2
+
+
+def test_variables_switch_fetching_on_for_the_command(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ENABLED", "ALLOW_HTTP", "ALLOW_PRIVATE"):
+        monkeypatch.setenv(f"RAG_WEB_{name}", "true")
+    rag = Command(tmp_path / "data", capsys)
+    assert rag("ingest", f"{site.address}/docs/", "--json").value["n_added"] == 2
+    hits = rag("search", "when does the valve of the boiler open?", "--json").value["hits"]
+    assert hits[0]["source"]["uri"] == f"{site.address}/docs/valves"

@@ -146,6 +146,22 @@ def test_numbers_are_read_from_variables_as_they_are_written(value: str, monkeyp
     assert load_settings().embedder.timeout_s == 1000.0
 
 
+@pytest.mark.parametrize(
+    ("value", "meant"), [("true", True), ("1", True), ("ON", True), ("false", False), ("0", False), ("No", False)]
+)
+def test_truth_is_read_from_variables_as_people_spell_it(value: str, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_WEB_ENABLED", value)
+    assert load_settings().web.enabled is meant
+
+
+def test_truth_of_the_file_is_that_of_toml() -> None:
+    Path("ragwatt.toml").write_text("[web]\nenabled = true\n")
+    assert load_settings().web.enabled is True
+    Path("ragwatt.toml").write_text("[web]\nenabled = 1\n")
+    with pytest.raises(ConfigError, match="expected true or false"):
+        load_settings()
+
+
 def test_whole_float_of_the_file_is_an_integer() -> None:
     write("[search]\nk = 7.0\n")
     assert repr(load_settings().search.k) == "7"
