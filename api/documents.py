@@ -131,7 +131,8 @@ def ingest_uploads(
             _write(path, upload.data)
             paths.append(path)
         try:
-            return ingest(IngestRequest(tuple(dict.fromkeys(paths)), collection), settings, embedder, progress, meter)
+            request = IngestRequest(tuple(dict.fromkeys(paths)), collection, home=folder)
+            return ingest(request, settings, embedder, progress, meter)
         except InputError as error:  # where this machine keeps what was uploaded is not for clients
             message = str(error).replace(f"{folder}/files/", "").replace(f"{folder}/records/", "")
             raise InputError(message, code=error.code) from error

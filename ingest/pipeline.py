@@ -167,7 +167,9 @@ class _Run(Changes):
             os.close(file.handle)
             return Job(_Item(path, Failure(found.uri, "unreadable", f"{error.strerror}; see whether the disk is well")))
         old = self.catalog.documents_of(self.request.collection, self.before.version, path)
-        origin = Origin(found.path, found.doc_id, found.uri, file.mtime)
+        home = self.request.home
+        uri = found.path.relative_to(home).as_posix() if home and found.path.is_relative_to(home) else found.uri
+        origin = Origin(found.path, found.doc_id, uri, file.mtime)
         # Of many documents most are as they were, and need not be cut again: only this process knows which.
         return Job(_Item(path, None, old), Work(file.handle, file.n_bytes, origin, found.kind, salt, cut=len(old) <= 1))
 

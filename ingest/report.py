@@ -23,6 +23,8 @@ class IngestRequest:
         prefix: Put before every document id, as ``prefix/``.
         metadata: Added to every document, over what its source says.
         urls: Addresses of pages and sitemaps, which globs do not concern.
+        home: The URI of a document is the path of its file below this folder, where that says nothing of this machine; None takes paths
+            as they were given.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +34,7 @@ class IngestRequest:
     prefix: str = ""
     metadata: Metadata = field(default_factory=dict)
     urls: tuple[str, ...] = ()
+    home: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

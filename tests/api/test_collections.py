@@ -85,6 +85,16 @@ def test_files_are_uploaded_and_what_cannot_be_read_is_told(empty: Running) -> N
     assert ids(empty) == ["bread.md"]
 
 
+def test_sources_of_uploads_do_not_tell_where_this_machine_keeps_them(empty: Running, settings: Settings) -> None:
+    empty.job(empty.client.post(f"{PLACE}/documents", files=[("file", ("tide.md", b"The moon pulls the tide."))]).headers["location"])
+    uploaded(empty, {"id": "knight", "text": "A knight jumps over the tide."})
+    found = empty.good("/v1/search", {"query": "tide", "mode": "bm25"})
+    uris = sorted(hit["source"]["uri"] for hit in found["hits"])
+    assert uris[0] == "files/tide.md"
+    assert uris[1].startswith("records/")
+    assert str(settings.data_dir) not in empty.client.get(f"{PLACE}/documents").text
+
+
 def test_upload_of_which_nothing_can_be_read_fails_without_telling_where_it_is_kept(empty: Running, settings: Settings) -> None:
     response = empty.client.post(f"{PLACE}/documents", files=[("file", ("picture.png", b"\x89PNG\r\n\x1a\n\0\0"))])
     job = empty.job(response.headers["location"])
