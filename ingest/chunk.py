@@ -2,9 +2,9 @@
 
 One tokenizer pass over the document gives the tokens of every range. Sections under one heading path are packed together: whole
 paragraphs while they fit, then sentences (lines, in tables and code), and only what is longer than a chunk by itself is cut between
-words. Code that fits into a chunk is not cut, and what leads into a list, a table or code goes with its begin. Every chunk is then
-counted as it will be embedded, and cut in two if it is over: with some tokenizers the tokens of two ranges do not add up to the tokens
-of both.
+words. Code that fits into a chunk is not cut, and what leads into a list, a table or code goes with its begin. With some tokenizers the
+tokens of two ranges do not add up to the tokens of both: then every chunk is counted once more as it will be embedded, and cut in two if
+it is over.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -46,10 +46,17 @@ _SHEETS = ("xlsx", "csv")
 _VIRAMA = 9  # canonical combining class of the sign that joins two Indic consonants
 # No grapheme that people write is longer; a run of more marks is hostile, and the token limit goes before its looks.
 _MAX_GRAPHEME_CHARS = 64
+# Where words surely end, whatever follows: other white space, such as a form feed, may be nothing to a tokenizer.
+_BLANKS = frozenset(" \t\n")
+_WORD_ENDS = _BLANKS | frozenset("。！？")
 
 
 class Tokenizer(Protocol):
-    """What the chunker asks of an embedder."""
+    """What the chunker asks of an embedder.
+
+    One whose attribute ``tokens_add_up`` is true promises that the tokens of a text cut at blanks, line ends or CJK full stops are those
+    of its parts, special tokens aside. Its chunks are not encoded once more to be counted.
+    """
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text with special tokens."""
@@ -67,6 +74,8 @@ class _Unit:
     Attributes:
         start: First character.
         end: One past the last.
+        first: Tokens that begin before it.
+        last: Tokens that begin before its end.
         opens: Whether a paragraph begins here.
         leads: Whether it means nothing without the next unit.
         is_code: Whether it is a line of code.
@@ -74,9 +83,38 @@ class _Unit:
 
     start: int
     end: int
+    first: int
+    last: int
     opens: bool
     leads: bool = False
     is_code: bool = False
+
+
+class _Counter:
+    """Counts tokens in one document, without encoding anything twice that need not be."""
+
+    def __init__(self, document: Document, tokenizer: Tokenizer) -> None:
+        self._document = document
+        self._tokenizer = tokenizer
+        self._adds_up = bool(getattr(tokenizer, "tokens_add_up", False))
+        self._around: dict[tuple[str, ...], int] = {}
+        self.starts = [start for start, _ in tokenizer.token_spans(document.text)]
+
+    def around(self, headings: tuple[str, ...]) -> int:
+        """Tokens of the context line and special tokens."""
+        if headings not in self._around:
+            self._around[headings] = self._tokenizer.count_tokens(indexed_text(self._document.title, headings, ""))
+        return self._around[headings]
+
+    def indexed(self, headings: tuple[str, ...], start: int, end: int) -> int:
+        """Tokens of a range as it will be embedded."""
+        if self._adds_up and self._is_border(start) and self._is_border(end):
+            return self.around(headings) + bisect_left(self.starts, end) - bisect_left(self.starts, start)
+        return self._tokenizer.count_tokens(indexed_text(self._document.title, headings, self._document.text[start:end]))
+
+    def _is_border(self, at: int) -> bool:
+        text = self._document.text
+        return at in (0, len(text)) or text[at - 1] in _WORD_ENDS or text[at] in _BLANKS
 
 
 def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) -> list[Span]:
@@ -91,14 +129,13 @@ def chunk_document(document: Document, tokenizer: Tokenizer, max_tokens: int) ->
         Spans in ascending order without overlap, trimmed of white space, none over the limit; together they cover every character
         of every section but white space.
     """
-    starts = [start for start, _ in tokenizer.token_spans(document.text)]
+    counter = _Counter(document, tokenizer)
     spans: list[Span] = []
     for group in _groups(document):
         place = next((section for section in group if section.kind != "heading"), group[0])
-        overhead = tokenizer.count_tokens(indexed_text(document.title, place.headings, ""))
-        budget = max(max_tokens - overhead, 1)
-        for units in _packed(document.text, group, starts, budget):
-            spans += _verified(document, place, tokenizer, units, max_tokens)
+        budget = max(max_tokens - counter.around(place.headings), 1)
+        for units in _packed(document.text, group, counter.starts, budget):
+            spans += _verified(document.text, place, counter, units, max_tokens)
     return _located(spans, document)
 
 
@@ -130,28 +167,26 @@ def _has_words_between(text: str, before: Section, after: Section) -> bool:
 
 def _packed(text: str, group: Sequence[Section], starts: Sequence[int], budget: int) -> list[list[_Unit]]:
     """Runs of units of at most ``budget`` tokens by the one-pass count."""
-
-    def size(start: int, end: int) -> int:
-        return bisect_left(starts, end) - bisect_left(starts, start)
-
-    units = _led([piece for section in group for unit in _units(text, section) for piece in _cut(text, unit, starts, budget)], text)
-    paragraph_end = _paragraph_ends(units)
+    units = _led(
+        [piece for section in group for unit in _units(text, section, starts) for piece in _cut(text, unit, starts, budget)], text
+    )
+    paragraph_lasts = _paragraph_lasts(units)
     runs: list[list[_Unit]] = []
-    for i, unit in enumerate(units):
-        whole = size(unit.start, paragraph_end[i])
-        if runs and size(runs[-1][0].start, unit.end) <= budget:
-            begin, end = runs[-1][0].start, runs[-1][-1].end
-            if size(begin, paragraph_end[i]) <= budget or not unit.opens:
+    for unit, paragraph_last in zip(units, paragraph_lasts, strict=True):
+        whole = paragraph_last - unit.first
+        if runs and unit.last - runs[-1][0].first <= budget:
+            first, last = runs[-1][0].first, runs[-1][-1].last
+            if paragraph_last - first <= budget or not unit.opens:
                 runs[-1].append(unit)
                 continue
             is_kept_whole = unit.is_code and whole <= budget
-            if not is_kept_whole and size(begin, end) < _FULL_ENOUGH * budget:
+            if not is_kept_whole and last - first < _FULL_ENOUGH * budget:
                 runs[-1].append(unit)
                 continue
-        lead = _lead(runs[-1], size, budget) if runs else 0
-        need = whole if unit.is_code and unit.opens and whole <= budget else size(unit.start, unit.end)
+        lead = _lead(runs[-1], budget) if runs else 0
+        need = whole if unit.is_code and unit.opens and whole <= budget else unit.last - unit.first
         moved = runs[-1][len(runs[-1]) - lead :] if lead else []
-        if moved and size(moved[0].start, unit.start) + need <= budget:
+        if moved and unit.first - moved[0].first + need <= budget:
             del runs[-1][-lead:]
             runs.append([*moved, unit])
         else:
@@ -159,12 +194,12 @@ def _packed(text: str, group: Sequence[Section], starts: Sequence[int], budget: 
     return runs
 
 
-def _lead(run: Sequence[_Unit], size: Callable[[int, int], int], budget: int) -> int:
+def _lead(run: Sequence[_Unit], budget: int) -> int:
     """How many units at the end of a run belong to what follows: its paragraph if that is short, else its last sentence; not all."""
     if not run[-1].leads:
         return 0
     n_units = next((n for n in range(1, len(run)) if run[-n].opens), 0)
-    if n_units and size(run[-n_units].start, run[-1].end) <= _MAX_LEAD * budget:
+    if n_units and run[-1].last - run[-n_units].first <= _MAX_LEAD * budget:
         return n_units
     return 1 if len(run) > 1 else 0
 
@@ -183,7 +218,7 @@ def _led(units: Sequence[_Unit], text: str) -> list[_Unit]:
     return [replace(unit, leads=True) if leads(unit, following) else unit for unit, following in pairs] + list(units[-1:])
 
 
-def _units(text: str, section: Section) -> list[_Unit]:
+def _units(text: str, section: Section, starts: Sequence[int]) -> list[_Unit]:
     """Sentences of prose, lines of tables and code."""
     if section.kind in ("table", "code"):
         lines = []
@@ -194,32 +229,32 @@ def _units(text: str, section: Section) -> list[_Unit]:
             at += len(line)
     else:
         lines = sentence_spans(text, section.start, section.end)
-    return [_Unit(start, end, opens=i == 0, is_code=section.kind == "code") for i, (start, end) in enumerate(lines)]
+    is_code = section.kind == "code"
+    return [
+        _Unit(start, end, bisect_left(starts, start), bisect_left(starts, end), i == 0, is_code=is_code)
+        for i, (start, end) in enumerate(lines)
+    ]
 
 
-def _paragraph_ends(units: Sequence[_Unit]) -> list[int]:
-    """For every unit, where its paragraph ends."""
-    ends = [unit.end for unit in units]
+def _paragraph_lasts(units: Sequence[_Unit]) -> list[int]:
+    """For every unit, how many tokens begin before the end of its paragraph."""
+    lasts = [unit.last for unit in units]
     for i in range(len(units) - 2, -1, -1):
         if not units[i + 1].opens:
-            ends[i] = ends[i + 1]
-    return ends
+            lasts[i] = lasts[i + 1]
+    return lasts
 
 
 def _cut(text: str, unit: _Unit, starts: Sequence[int], budget: int) -> list[_Unit]:
     """A unit in pieces of at most ``budget`` tokens, cut at white space if there is some, never inside a grapheme."""
     pieces: list[_Unit] = []
-    begin = unit.start
-    while True:
-        first = bisect_left(starts, begin)
-        if bisect_left(starts, unit.end) - first <= budget:
-            break
+    while unit.last - unit.first > budget:
         # A character of more tokens than the budget has several of one start; a piece has at least one character.
-        at = _cut_place(text, begin, max(starts[first + budget], begin + 1))
-        pieces.append(replace(unit, start=begin, end=at, opens=unit.opens and not pieces))
-        begin = at
-    pieces.append(replace(unit, start=begin, opens=unit.opens and not pieces))
-    return pieces
+        at = _cut_place(text, unit.start, max(starts[unit.first + budget], unit.start + 1))
+        middle = bisect_left(starts, at)
+        pieces.append(replace(unit, end=at, last=middle))
+        unit = replace(unit, start=at, first=middle, opens=False)
+    return [*pieces, unit]
 
 
 def _cut_place(text: str, begin: int, limit: int) -> int:
@@ -254,22 +289,22 @@ def _inside_grapheme(text: str, at: int) -> bool:
     return run % 2 == 1
 
 
-def _verified(document: Document, place: Section, tokenizer: Tokenizer, units: Sequence[_Unit], max_tokens: int) -> list[Span]:
+def _verified(text: str, place: Section, counter: _Counter, units: Sequence[_Unit], max_tokens: int) -> list[Span]:
     """The run as one chunk if it counts within the limit as it will be embedded, else as two halves, and so on."""
-    start, end = _trimmed(document.text, units[0].start, units[-1].end)
+    start, end = _trimmed(text, units[0].start, units[-1].end)
     if start >= end:
         return []
-    n_tokens = tokenizer.count_tokens(indexed_text(document.title, place.headings, document.text[start:end]))
+    n_tokens = counter.indexed(place.headings, start, end)
     if n_tokens <= max_tokens or end - start == 1:
         return [Span(start, end, place.headings, None, None, n_tokens)]
     if len(units) > 1:
         middle = _middle(units)
         left, right = units[:middle], units[middle:]
     else:
-        middle = _cut_place(document.text, start, start + max((end - start) // 2, 1))
-        left, right = [_Unit(start, middle, opens=False)], [_Unit(middle, end, opens=False)]
+        middle = _cut_place(text, start, start + max((end - start) // 2, 1))
+        left, right = [replace(units[0], start=start, end=middle)], [replace(units[0], start=middle, end=end)]
     halves = (left, right)
-    return [span for half in halves for span in _verified(document, place, tokenizer, half, max_tokens)]
+    return [span for half in halves for span in _verified(text, place, counter, half, max_tokens)]
 
 
 def _middle(units: Sequence[_Unit]) -> int:

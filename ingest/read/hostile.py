@@ -28,15 +28,26 @@ class _Rule:
         reason: What it does, for people.
         cues: At least four bytes each, of which the first four count; one of them stands within reach of whatever the pattern finds.
         pattern: Applied to lower-case text.
+        sign: Stands in every text in which the pattern is found, and is looked for first where the cues are common words: every form of it
+            begins with a letter, a rare one if it can, so that `re` skips from one such letter to the next.
     """
 
     reason: str
     cues: tuple[str, ...]
     pattern: re.Pattern[str]
+    sign: re.Pattern[str] | None = None
 
 
-def _rule(reason: str, cues: str, *forms: str) -> _Rule:
-    return _Rule(reason, tuple(cues.split("~")), re.compile("|".join(forms), re.VERBOSE | re.MULTILINE))
+def _rule(reason: str, cues: str, *forms: str, sign: str = "") -> _Rule:
+    flags = re.VERBOSE | re.MULTILINE
+    return _Rule(reason, tuple(cues.split("~")), re.compile("|".join(forms), flags), re.compile(sign, flags) if sign else None)
+
+
+def _yours(stem: str) -> str:
+    """Behind the beginning of a word for an answer: one of the words that stand before it in the forms."""
+    words = ("every", "each", "all", "any")
+    first = "|".join(rf"(?<=(?:in|to|rt|nd|sh|[ntdh]s)\s{word}\s{stem})|(?<=\bend\sof\s{word}\s{stem})" for word in words)
+    return rf"(?<=\s{stem})(?:{first}|(?<=(?:in|rt|nd|sh|[ntdh]s|ry|ch|ll|ny|of)\syour\s{stem})|(?<=[yhl]\sof\s{stem}))"
 
 
 _MODEL = r"(?:ai|llms?|(?:large\s)?language\smodels?|chat\s?bots?|assistants?|chatgpt|claude|gemini|copilot|bots?)"
@@ -53,6 +64,38 @@ _SAY = (
 )
 _SECRETS = (
     r"(?:conversation|chat|history|passwords?|credentials?|secrets?|(?:api|secret)\skeys?|tokens|context|prompt|user(?:'s)?\s\w+)"
+)
+
+# Signs of the rules whose cues are common in texts about software and language models.
+_SHOWN = r"\s(?:\w+\s){0,2}?(?:your|the|everything)\s"
+_SHOW_SIGN = (
+    rf"veal{_SHOWN}|w(?<=\bshow){_SHOWN}|p(?:rint|eat|ut|lay){_SHOWN}|k(?<=\bleak){_SHOWN}|c(?:lose|ite){_SHOWN}"
+    rf"|ll\s(?:me|us){_SHOWN}|give\s(?:me|us){_SHOWN}|what\s(?:is|are)\syour\s"
+)
+_TOLD = r"(?:t?ing)?\s(?:the\s|any\s)?(?:user|reader|human)"
+_KEEP_SIGN = (
+    rf"l(?:l|et|ert){_TOLD}|form{_TOLD}|warn{_TOLD}|y(?<=\bnotify){_TOLD}|m(?<=[rt]\sm)ention\s|veal\s|close\s|knowledge\s"
+    r"|keep\s(?:this|it|these)\b|de(?<=\bhide)\s(?:this|it|these)\b|ceal\s(?:this|it|these)\b"
+)
+_TO_MODEL = (
+    r"(?:s{0,2}\s*[:,;\u2014]|s{0,2}\s(?:(?:model|system|agent|reader|reviewer)s?\s*[:,;\u2014]|must\s|shall\s|has\sto\s|is\sto\s)"
+    r"|s{0,2}(?:\s\w+){1,5},\syou\s)"
+)
+_MODEL_SIGN = (
+    rf"i(?<=\bai){_TO_MODEL}|m(?<=\bllm){_TO_MODEL}|guage\smodel{_TO_MODEL}|bot{_TO_MODEL}|sistant{_TO_MODEL}|chatgpt{_TO_MODEL}"
+    rf"|claude{_TO_MODEL}|gemini{_TO_MODEL}|copilot{_TO_MODEL}|y(?<=\bsy)stems\s*[:,;\u2014]|y(?<=\bany)\s{_MODEL}"
+    rf"|y(?<=\bevery)\s{_MODEL}|l(?<=\ball)\s{_MODEL}|f(?<=\bif)\syou(?:\sare|'re)\s|what\sshould\sthe\s"
+)
+_ONLY = r"\s(?:only|exactly|nothing|just)\s"
+_WITH = r"\swith\s(?:only\s)?(?:[\"“«]|the\s[wpst]|ok\b)"
+_ASKED = (
+    r"\s(?:someone|somebody|anyone|anybody|the\s(?:user|reader)|a\suser|people|they|asked|you\b|the\s\w+\sis\smentioned)"
+    rf"[^.!?:]{{0,110}}[,:]\s(?:please\s|always\s|only\s|you\smust\s|just\s|then\s)?{_SAY}\b(?!,)"
+)
+_ANSWER_SIGN = (
+    rf"wer(?:{_ONLY}|\s(?:every|any|all|each)\s|ed\swith\b|{_WITH})|ply(?:{_ONLY}|{_WITH}|\sto\s)|pond(?:{_ONLY}|{_WITH})"
+    rf"|put{_ONLY}|y(?<=say){_ONLY}|w{_yours('answ')}er|p{_yours('rep')}l(?:y|ies)|p{_yours('resp')}onse|m{_yours('sum')}mar|p{_yours('outp')}ut"
+    rf"|ways\s(?:end|begin|start|finish)\s|whatever\sthe\squestion|cite\sthis\s|when(?:ever)?{_ASKED}|f(?<=\bif){_ASKED}"
 )
 
 _RULES = (
@@ -100,6 +143,7 @@ _RULES = (
         r"|instructions|rules)\b",
         r"\b(?:reveal|show|print|repeat|output|display)\s(?:everything|the\s(?:words|text|lines?))\sabove\sthis",
         r"\bwhat\s(?:is|are)\syour\s(?:system\s)?(?:prompt|(?:system|hidden|initial)\s(?:instructions|rules))\b",
+        sign=_SHOW_SIGN,
     ),
     _rule(
         "wants something kept from the reader",
@@ -111,6 +155,7 @@ _RULES = (
         r"|reader)\s)?(?:that\syou\s(?:saw|read|received)|this\s(?:instruction|note|paragraph|message)|these\sinstructions"
         r"|that\sthis\s(?:text|note|instruction|message|passage))",
         r"\b(?:keep|hide|conceal)\s(?:this|it|these)\b[^.!?\n]{0,30}\bfrom\sthe\s(?:user|reader)s?\b",
+        sign=_KEEP_SIGN,
     ),
     _rule(
         "speaks to the model that reads the page",
@@ -128,6 +173,7 @@ _RULES = (
         rf"\bthe\s{_MODEL}\s(?:must|shall|has\sto|is\sto)\s(?:always\s|now\s|also\s|only\s|never\s)?(?:add|append|say|ignore"
         rf"|obey|recommend|respond\swith|reply\swith|answer\swith|end)\b",
         r"^[\s>*_\"'(]*assistants?[:,]\s\S|\bassistants?:\s(?:when|if|all|any|ignore|please|always|mention|say|add)\b",
+        sign=_MODEL_SIGN,
     ),
     _rule(
         "dictates the answer",
@@ -137,8 +183,7 @@ _RULES = (
         r"|ies))\b(?=[^.!?]{0,90}\b(?:with|by\ssaying|only)\b)",
         r"\breply\sto\s(?:every|any|all|each)\s(?:\w+\s)?questions?\b|\b(?:all|any"
         r"|every)\squestions?\s(?:[^.!?\n]{0,50}\s)?(?:is|are|must\sbe)\sanswered\swith\b|\bwhatever\sthe\squestion\b",
-        rf"\b(?:when|whenever|if)\s(?:someone|somebody|anyone|anybody|the\s(?:user|reader)|a\suser|people|they|asked|you\b"
-        rf"|the\s\w+\sis\smentioned)[^.!?:]{{0,110}}[,:]\s(?:please\s|always\s|only\s|you\smust\s|just\s|then\s)?{_SAY}\b(?!,)",
+        rf"\b(?:when|whenever|if){_ASKED}",
         rf"\b(?:add|include|append|put)\b[^.!?\n]{{0,90}}?\s(?:to|in|at\sthe\send\sof)\s(?:every|each|all"
         rf"|any)\s(?:of\s)?(?:your\s)?{_REPLY}\b",
         rf"\b(?:begin|start|end|finish)s?\s(?:every|each|all|any|your)\s(?:of\syour\s)?{_REPLY}\b|\balways\s(?:end|begin"
@@ -150,6 +195,7 @@ _RULES = (
         r"|yes\b|no\b|ok\b|telephone|number)",
         r"(?:^|[.!?:,]\s+|\band\s)(?:please\s|always\s|now\s|then\s)*(?:reply|respond|answer)\swith\s(?:only\s)?(?:[\"“«]"
         r"|the\s(?:words?|phrase|sentence|text)\b|ok\b)",
+        sign=_ANSWER_SIGN,
     ),
     _rule(
         "looks like control tokens of a conversation",
@@ -215,12 +261,23 @@ def instructions(text: str) -> list[tuple[int, int]]:
     """
     spans: set[tuple[int, int]] = set()
     for rule_no, places in _cued(text).items():
+        rule = _RULES[rule_no]
         for start, end in _windows(places, len(text)):
+            if rule.sign and not rule.sign.search(_ascii_lower(text[start:end])):
+                continue
             # NUL begins no line; the dotted capital I is the one character that grows when it is put in lower case.
             window = ("\0" if start else "") + text[start:end].replace("\u0130", "I").lower()
             shift = start - (1 if start else 0)
-            spans.update((match.start() + shift, match.end() + shift) for match in _RULES[rule_no].pattern.finditer(window))
+            spans.update((match.start() + shift, match.end() + shift) for match in rule.pattern.finditer(window))
     return sorted((max(start, 0), end) for start, end in spans)
+
+
+def _ascii_lower(text: str) -> str:
+    """In lower case as far as that gives ASCII letters, of which the signs are made: five times as fast as all of it."""
+    if text.isascii():
+        return text.lower()
+    text = text.replace("\u0130", "I").replace("\u212a", "k")  # the Kelvin sign
+    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def _windows(places: list[int], length: int) -> Iterator[tuple[int, int]]:
@@ -257,17 +314,19 @@ _IS_CUE[[(gram * _HASH_FACTOR & 0xFFFFFFFF) >> (32 - _HASH_BITS) for gram in _CU
 def _cued(text: str) -> dict[int, list[int]]:
     """Places of the cues of every rule, ascending: all four-byte words of the text are looked up in a table of hashes at once."""
     data = text.encode("utf-8", "replace")
-    hits: list[tuple[int, int]] = []
-    for offset in range(min(4, len(data) - 3)):
-        words = np.frombuffer(data, dtype="<u4", offset=offset, count=(len(data) - offset) // 4) | np.uint32(_FOLD)
-        at = np.flatnonzero(_IS_CUE[(words * np.uint32(_HASH_FACTOR)) >> np.uint32(32 - _HASH_BITS)])
-        hits += zip((4 * at + offset).tolist(), words[at].tolist(), strict=True)
     found: dict[int, list[int]] = {}
+    if len(data) < 4:
+        return found
+    words = np.ndarray(len(data) - 3, "<u4", data, strides=(1,)) | np.uint32(_FOLD)
+    hashes = words * np.uint32(_HASH_FACTOR)
+    hashes >>= np.uint32(32 - _HASH_BITS)
+    places = _IS_CUE.take(hashes, mode="clip").nonzero()[0]  # no hash needs the clipping; the other modes take twice the time
+    is_ascii = len(data) == len(text)
     n_bytes = n_chars = 0
-    for place, word in sorted(hits):
+    for place, word in zip(places.tolist(), words[places].tolist(), strict=True):
         for cue, rule_no in _CUES.get(word, ()):
             if data[place : place + len(cue)].lower() == cue:
-                n_chars += len(data[n_bytes:place].decode("utf-8", "ignore"))
+                n_chars = place if is_ascii else n_chars + len(data[n_bytes:place].decode("utf-8", "ignore"))
                 n_bytes = place
                 found.setdefault(rule_no, []).append(n_chars)
     return found

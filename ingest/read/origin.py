@@ -89,7 +89,8 @@ def one_line(text: str, max_chars: int = 1000) -> str:
         >>> one_line("\\n \\ufeff \\ufeff 1.\\t Heat")
         '1. Heat'
     """
-    return " ".join(clean(text).split())[:max_chars].rstrip()
+    # Most cells of wide tables are empty: 12,000 rows of 1,000 took 17 CPU-s without this.
+    return " ".join(clean(text).split())[:max_chars].rstrip() if text else ""
 
 
 def document(

@@ -44,6 +44,11 @@ class AroundEmbedder:
         """Of the embedder."""
         return self._embedder.is_remote
 
+    @property
+    def tokens_add_up(self) -> bool:
+        """Of the embedder; one that does not say so is not taken at its word."""
+        return bool(getattr(self._embedder, "tokens_add_up", False))
+
     def count_tokens(self, text: str) -> int:
         """Of the embedder."""
         return self._embedder.count_tokens(text)

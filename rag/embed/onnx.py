@@ -64,6 +64,11 @@ class OnnxEmbedder:
         """False: the graph runs in this process."""
         return False
 
+    @property
+    def tokens_add_up(self) -> bool:
+        """See `rag.models.session.ModelTokenizer.adds_up`."""
+        return self._tokenizer.adds_up
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text without limit, special tokens included, without the role prompt."""
         return self._tokenizer.count(text)

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -58,6 +59,18 @@ class ModelTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._n_special = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
+
+    @cached_property
+    def adds_up(self) -> bool:
+        """Whether the tokens of a text are those of its parts, cut at blanks, line ends or CJK full stops; proven for BERT's parts only.
+
+        It cuts there before it looks at words (`tests/property/test_chunk.py`), unless an added token spans such a place.
+        """
+        parts = (self._tokenizer.normalizer, self._tokenizer.pre_tokenizer, self._tokenizer.model)
+        if [type(part).__name__ for part in parts] != ["BertNormalizer", "BertPreTokenizer", "WordPiece"]:
+            return False
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return not any(t.lstrip or t.rstrip or t.single_word or len(t.content.split()) != 1 for t in added)
 
     def count(self, text: str) -> int:
         """Tokens of a text, special tokens included, without limit."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from ingest.chunk import Tokenizer, chunk_document
 from ingest.read import Origin, read
+from rag.embed import Embedder
+from rag.embed.around import AroundEmbedder
 from rag.embed.onnx import OnnxEmbedder
 from rag.models.registry import find_model
 from rag.text import indexed_text, normalise, sentence_spans
@@ -26,7 +29,7 @@ SLACK = 8
 VOCABULARY = (
     "the harbour ships unaffable-internationalisation 3.14 and of Größe 中文没有 x_value(i) is opened every Tuesday مر e\u0301"
 ).split()
-MAX_TOKENS = {"shipped": 128, "nasty": 640}
+MAX_TOKENS = {"shipped": 128, "adding": 128, "nasty": 640}
 FAMILY = "\U0001f468\U0001f3fd‍\U0001f469\U0001f3ff‍\U0001f467‍\U0001f466"
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 ATOMS = [
@@ -78,16 +81,35 @@ class NastyTokenizer:
         return [(at, at + 1) for at, char in enumerate(text) for _ in char.encode("utf-8", "replace")]
 
 
-@pytest.fixture(scope="module", params=["shipped", "nasty"])
-def tokenizer_and_limit(request: pytest.FixtureRequest) -> tuple[Tokenizer, int]:
-    limit = MAX_TOKENS[request.param]
-    if request.param == "nasty":
-        return NastyTokenizer(), limit
-    return OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder"))), limit
+class AddingTokenizer(AroundEmbedder):
+    """The shipped tokenizer, trusted that the tokens of parts add up, or not."""
+
+    def __init__(self, embedder: Embedder, *, adds_up: bool = True) -> None:
+        super().__init__(embedder)
+        self._adds_up = adds_up
+        self.n_counted = 0
+
+    @property
+    def tokens_add_up(self) -> bool:
+        return self._adds_up
+
+    def count_tokens(self, text: str) -> int:
+        self.n_counted += 1
+        return super().count_tokens(text)
+
+
+@pytest.fixture(scope="module", params=["shipped", "adding", "nasty"])
+def tokenizer_and_limit(request: pytest.FixtureRequest, shipped: Embedder) -> tuple[Tokenizer, int]:
+    tokenizers: dict[str, Tokenizer] = {
+        "nasty": NastyTokenizer(),
+        "adding": AddingTokenizer(shipped),
+        "shipped": AddingTokenizer(shipped, adds_up=False),
+    }
+    return tokenizers[request.param], MAX_TOKENS[request.param]
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Tokenizer:
+def shipped() -> Embedder:
     return OnnxEmbedder(find_model(SHIPPED_NAME, Path("no-such-folder")))
 
 
@@ -132,9 +154,38 @@ def test_no_chunk_is_over_the_limit(document: Document, tokenizer_and_limit: tup
         assert tokenizer.count_tokens(indexed(document, span)) == span.n_tokens <= limit
 
 
+@given(
+    parts=st.lists(words | st.text(max_size=40), min_size=1, max_size=6), gap=st.sampled_from([" ", "\t", "\n", "。", "！", "？"])
+)
+@settings(max_examples=200, deadline=None)
+def test_tokens_of_parts_add_up_with_the_shipped_tokenizer(parts: list[str], gap: str, shipped: Embedder) -> None:
+    parts = [normalise(part) + gap for part in parts]
+    n_special = shipped.count_tokens("")
+    counts = [shipped.count_tokens(part) - n_special for part in parts]
+    starts = [start for start, _ in shipped.token_spans("".join(parts))]
+    ends = [bisect_left(starts, end) for end in accumulate(map(len, parts))]
+    assert [end - start for start, end in pairwise([0, *ends])] == counts
+
+
 @given(document=documents())
 @settings(max_examples=40, deadline=None)
-def test_chunks_ascend_without_overlap_trimmed_and_cover_every_section(
+def test_chunks_of_a_tokenizer_that_adds_up_are_those_of_counting_each(document: Document, shipped: Embedder) -> None:
+    limit = MAX_TOKENS["adding"]
+    counted = chunk_document(document, AddingTokenizer(shipped, adds_up=False), limit)
+    assert chunk_document(document, AddingTokenizer(shipped), limit) == counted
+
+
+def test_tokenizer_that_adds_up_counts_context_lines_only(shipped: Embedder) -> None:
+    adding = AddingTokenizer(shipped)
+    document = _mixed(1, 200)
+    spans = chunk_document(document, adding, MAX_TOKENS["adding"])
+    paths = {section.headings for section in document.sections}
+    assert adding.n_counted <= len(paths) < len(spans)
+
+
+@given(document=documents())
+@settings(max_examples=40, deadline=None)
+def test_no_chunk_cuts_a_graphemeascend_without_overlap_trimmed_and_cover_every_section(
     document: Document, tokenizer_and_limit: tuple[Tokenizer, int]
 ) -> None:
     tokenizer, limit = tokenizer_and_limit
@@ -280,8 +331,8 @@ def test_ten_thousand_chunks_of_mixed_documents_have_no_violation() -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_chunks_of_mixed_documents_have_no_violation(shipped: Tokenizer) -> None:
-    assert _n_violations(shipped, 100_000) == 0
+def test_a_hundred_thousand_chunks_of_mixed_documents_have_no_violation(shipped: Embedder) -> None:
+    assert _n_violations(AddingTokenizer(shipped), 100_000) == 0
 
 
 @given(heading=st.sampled_from(["Costs", "한국어 제목", "A heading of some words"]), body=words.map(normalise).filter(str.strip))
