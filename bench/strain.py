@@ -201,7 +201,7 @@ def _retrieval_ms(reply: Reply) -> float:
     """What the stages before the first words took, as the last event of the stream tells it."""
     (line,) = (line for line in reply.body.decode().splitlines() if line.startswith("data: ") and '"stages": [' in line)
     stages = json.loads(line.removeprefix("data: "))["rag"]["measurement"]["stages"]
-    return sum(stage["wall_s"] * 1e3 for stage in stages if stage["name"] in _RETRIEVAL)
+    return sum(float(stage["wall_s"]) * 1e3 for stage in stages if stage["name"] in _RETRIEVAL)
 
 
 def overload(server: Server, bodies: Bodies, factor: float, effort: Effort) -> Overload:

@@ -86,7 +86,9 @@ def test_files_are_uploaded_and_what_cannot_be_read_is_told(empty: Running) -> N
 
 
 def test_sources_of_uploads_do_not_tell_where_this_machine_keeps_them(empty: Running, settings: Settings) -> None:
-    empty.job(empty.client.post(f"{PLACE}/documents", files=[("file", ("tide.md", b"The moon pulls the tide."))]).headers["location"])
+    empty.job(
+        empty.client.post(f"{PLACE}/documents", files=[("file", ("tide.md", b"The moon pulls the tide."))]).headers["location"]
+    )
     uploaded(empty, {"id": "knight", "text": "A knight jumps over the tide."})
     found = empty.good("/v1/search", {"query": "tide", "mode": "bm25"})
     uris = sorted(hit["source"]["uri"] for hit in found["hits"])

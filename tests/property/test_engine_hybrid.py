@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ingest.chunk import chunk_document
-from ingest.read import read
+from ingest.read import Origin, read
 from rag.engine import Engine
 from rag.generate.extractive import ExtractiveGenerator
 from rag.settings import SearchSettings
@@ -48,7 +48,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ingest_into(base / "data", path, embedder=EMBEDDER)
         opened = open_store(base / "data", COLLECTION)
     else:
-        documents = [found for found in read(path.read_bytes(), path, "r", "r", None) if isinstance(found, Document)]
+        documents = [found for found in read(path.read_bytes(), Origin(path, "r", "r", None)) if isinstance(found, Document)]
         cut = [(document, chunk_document(document, EMBEDDER, EMBEDDER.max_tokens)) for document in documents]
         opened = NaiveStore(cut, EMBEDDER, COLLECTION)
     yield opened
