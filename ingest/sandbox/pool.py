@@ -325,7 +325,7 @@ class Pool(Generic[K]):
         if not seat.worker.isolation:
             self._refuse_stillborn(seat)
         status, said = self._dismiss(seat)
-        self._fail(seat, state, died(self._limits, state.n_shares, status, said))
+        self._fail(seat, state, died(self._limits, state.n_shares, status, said, seat.worker.peak_bytes))
 
     def _give_up(self, seat: _Seat[K], cause: Cause) -> None:
         """Kill a process over its file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ _ENVIRONMENT = {
 }
 _PIECE_BYTES = 1 << 20
 _TOLD_BYTES = 4096
+_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage
 
 
 class Worker:
@@ -43,9 +45,12 @@ class Worker:
     def __init__(self, module: str, start: bytes) -> None:
         self.isolation = ""  # how it is kept from the network; empty until it says so
         self.n_files = 0
+        self.peak_bytes = 0  # its most resident memory, known after `end`
         self._inbox = bytearray()
         self._folder = tempfile.mkdtemp(prefix="ragwatt-read-")
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
+        # Between fork and exec a process has the memory of its parent, which Linux counts into its peak.
+        self._inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._socket, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-I", "-S", "-c", _BOOT, module, str(theirs.fileno()), str(os.getpid())]
@@ -120,6 +125,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         _, status, used = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
+        self.peak_bytes = used.ru_maxrss * _PEAK_UNIT if used.ru_maxrss > self._inherited else 0
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         return self._process.returncode, round((used.ru_utime + used.ru_stime) * 1e9)

@@ -74,6 +74,11 @@ def test_modification_time_is_that_of_the_member() -> None:
     assert document.mtime == 1_600_000_000.0
 
 
+def test_scan_in_an_archive_is_left_alone_where_scans_are_not_read() -> None:
+    found = read(zipped([("a.png", b"\x89PNG")]), Origin(Path("k.zip"), "k.zip", "k.zip", None, ocr_languages=""))
+    assert [(item.code, "ocr_languages" in item.message) for item in found if isinstance(item, Failure)] == [("no_text", True)]
+
+
 @pytest.mark.parametrize(
     "name", ["../a.txt", "x/../../a.txt", "/etc/a.txt", "C:\\a.txt", "C:a.txt", "a\\b.txt", "a//b.txt", "a\x01.txt"]
 )

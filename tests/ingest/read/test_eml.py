@@ -104,6 +104,12 @@ def test_date_that_is_none_is_kept_as_it_stands() -> None:
     assert read(b"Date: soon\n\ntext").metadata["date"] == "soon"
 
 
+@pytest.mark.parametrize("number", ["4294967296", "9223372036854775808"])
+def test_date_with_a_number_beyond_the_machine_is_kept_as_it_stands(number: str) -> None:
+    date = f"Mon, 2 Jan 2023 {number}:00:00 +0000"
+    assert read(f"Date: {date}\n\ntext".encode()).metadata["date"] == date
+
+
 def test_file_name_is_the_title_of_a_mail_without_subject() -> None:
     assert read(b"From: a@b\n\ntext").title == "offer"
 

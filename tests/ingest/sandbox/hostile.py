@@ -33,6 +33,13 @@ def map_memory(argument: str) -> str:
         os.abort()
 
 
+def fill(argument: str) -> str:
+    """As a library does that ends itself without a word."""
+    held = b"x" * int(argument)
+    os.kill(os.getpid(), signal.SIGTRAP)
+    return held.decode()
+
+
 def spin(argument: str) -> str:
     while True:
         pass
@@ -126,7 +133,7 @@ _KEPT: list[bytes] = []
 _ACTS: dict[str, Callable[[str], str]] = {
     act.__name__: act
     for act in (
-        allocate, map_memory, spin, sleep, die, leave, fault, fork, connect, connect_below, pair, write, environment, folder, number,
+        allocate, map_memory, fill, spin, sleep, die, leave, fault, fork, connect, connect_below, pair, write, environment, folder, number,
         fail, repeat, swell,
     )
 }  # fmt: skip

@@ -107,6 +107,12 @@ def test_library_that_aborts_for_want_of_memory_is_told_from_a_crash(tmp_path: P
     assert act(tmp_path, "map_memory").codes == ["out_of_memory"]
 
 
+def test_library_that_ends_without_a_word_in_full_memory_is_told_from_a_crash(tmp_path: Path) -> None:
+    limits = replace(LIMITS, file_memory_bytes=2_000_000_000)
+    assert act(tmp_path, "fill 1100000000", limits=limits).codes == ["out_of_memory"]
+    assert act(tmp_path, "fill 1000", limits=limits).codes == ["crashed"]
+
+
 def test_endless_loop_is_ended_by_the_limit_of_cpu_time(tmp_path: Path) -> None:
     assert act(tmp_path, "spin", limits=replace(LIMITS, file_cpu_s=1)).codes == ["cpu_limit"]
 
