@@ -56,7 +56,7 @@ _OFFICE_PARTS = (
 )
 # These are printable, and yet no text that somebody wants indexed as it stands.
 _ALWAYS_BINARY = ("a PDF", "an RTF document")
-_READABLE = "this version reads text, Markdown, HTML, CSV, JSONL, EML and source code"
+_READABLE = "by its name it is text: rename it after its format, save it in a format that is read, or exclude it"
 
 _CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0e-\x1f\x7f]")
 _HIGH = re.compile(rb"[\x80-\xff]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ingest.read.blocks import Block, laid_out
-from ingest.read.ocr import INSTALL, mean_confidence, recognise, version
+from ingest.read.ocr import NO_TEXT, mean_confidence, recognise, version
 from ingest.read.origin import Origin, document
 from rag.errors import InputError
 from rag.types import Document
@@ -37,7 +37,7 @@ def read_image(data: bytes, origin: Origin) -> Document:
     blocks = [Block(text, "prose", ()) for page in pages for text in page.paragraphs]
     numbers = [no for no, page in enumerate(pages, start=1) for _ in page.paragraphs]
     if not blocks:
-        raise InputError(f"shows no text that tesseract can read in {origin.ocr_languages!r}; {INSTALL}", code="no_text")
+        raise InputError(f"shows no text that tesseract can read in {origin.ocr_languages!r}; {NO_TEXT}", code="no_text")
     text, sections = laid_out(blocks)
     placed = [replace(section, page=no) for section, no in zip(sections, numbers, strict=True)]
     metadata = {"n_pages": str(len(pages)), "ocr": version(), "ocr_confidence": mean_confidence(pages)}

@@ -11,7 +11,9 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from statistics import median
 
 from ingest.read.blocks import Block
@@ -20,6 +22,7 @@ from ingest.read.grid import rows_of
 from ingest.read.lines import Cell, Line, line_of
 from ingest.read.origin import clean, one_line
 from ingest.read.outline import Outline
+from rag.text import sentence_spans
 from rag.types import SectionKind
 
 # Lines at each edge of a page that may be a running head or foot.
@@ -52,6 +55,8 @@ _HEAD = re.compile(r"(?:[^\W\d_]+-)*[^\W\d_]+[-\xad]")
 _MIN_COLUMN_WORDS = 4
 _MIN_COLUMN_SHARE = 0.3
 _MIN_COLUMN_LINES = 4
+# A paragraph of fewer characters is one chunk of 256 tokens, or nearly, which names the page on which it begins.
+_MAX_PASSING_CHARS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ class Laid:
 
     Attributes:
         blocks: In reading order; a list or a table is one block of several lines.
-        pages: Page of the begin of each block, from 1.
+        pages: Page of the begin of each block, from 1. What is longer than a chunk is a block a page, cut behind the sentence, row or
+            item that goes over the end of the page.
         title: Largest text of the first page with text; may be empty.
         n_running: Lines left out because they repeat at the edge of pages.
     """
@@ -347,13 +353,34 @@ def _written(groups: Sequence[_Group], style: _Style, vocabulary: frozenset[str]
             outline.enter(sizes.index(_rank(first)) + 1, one_line(text))
             if first.size > title_size and first.page == groups[0].lines[0].page:
                 title, title_size = text, first.size
-        if group.is_item and is_item:
+        if group.is_item and is_item and first.page == pages[-1]:
             blocks[-1] = Block(f"{blocks[-1].text}\n{text}", "prose", outline.path)
         else:
-            blocks.append(Block(text, group.kind, outline.path))
-            pages.append(first.page)
+            for piece, page in _by_page(group, text, vocabulary):
+                blocks.append(Block(piece, group.kind, outline.path))
+                pages.append(page)
         is_item = group.is_item
     return Laid(tuple(blocks), tuple(pages), title, n_running)
+
+
+def _by_page(group: _Group, text: str, vocabulary: frozenset[str]) -> list[tuple[str, int]]:
+    """The text of a group with the page on which it begins, in pieces where one would have its chunks name the wrong page."""
+    page = group.lines[0].page
+    if group.lines[-1].page == page or (group.kind != "table" and len(text) < _MAX_PASSING_CHARS):
+        return [(text, page)]
+    if group.kind == "table":
+        starts = [match.end() for match in re.finditer("\n", text)]
+    else:
+        starts = [start for start, _ in sentence_spans(text, 0, len(text))]
+    pieces: list[tuple[str, int]] = []
+    begin = reached = 0
+    for at, lines in groupby(group.lines, key=attrgetter("page")):
+        if reached and (no := bisect_left(starts, reached)) < len(starts) and starts[no] > begin:
+            pieces.append((text[begin : starts[no]].rstrip(), page))
+            begin, page = starts[no], at
+        # Short by at most a character a page, by which no sentence or row comes to be on the page before.
+        reached += len(_text(replace(group, lines=list(lines)), vocabulary))
+    return [*pieces, (text[begin:], page)]
 
 
 def _rank(line: Line) -> tuple[float, bool]:

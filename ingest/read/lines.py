@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 # PDFium writes U+FFFE (U+0002 in older versions) for a hyphen at which it joined two lines, and no line end after it.
 _LINE = re.compile("[^\r\n\ufffe\x02]+[\ufffe\x02]?")
 _SPACES = re.compile(" +")
+# Bitmap fonts of TeX do not say what their characters are, and PDFium gives their codes in TeX's T1 encoding, some of which Python takes
+# for blanks. One character each, so that places stay; `_whole` writes ligatures out.
+_TEX_CODES = re.compile("[\x10-\x16\x1b-\x1f]")
+_TEX_SIGNS = str.maketrans("\x10\x11\x12\x13\x14\x15\x16\x1b\x1c\x1d\x1e\x1f", "\u201c\u201d\u201e\xab\xbb\u2013\u2014\ufb00\ufb01\ufb02\ufb03\ufb04")
+_LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 # A wider gap, in font sizes, may part two cells or columns. TeX puts 1.09 at 11 pt between cells, justified lines of a narrow column
 # reach about as much; alignment with the neighbours (`ingest.read.layout`) tells them apart.
 _MIN_GAP = 0.95
@@ -112,6 +117,8 @@ def lines_of(text_page: PdfTextPage, page: int) -> list[Line]:
     if len(text) != n_written:
         # One character a 16-bit unit, so that places in the text stay those that PDFium counts; `_whole` puts pairs together.
         text = "".join(map(chr, buffer[:n_written]))
+    if _TEX_CODES.search(text):
+        text = text.translate(_TEX_SIGNS)
     probe = _Probe(pdfium, text_page.raw, None if n_written == n else pdfium.FPDFText_GetCharIndexFromTextIndex)
     runs = [probe.run(text, begin, end) for begin, end in _line_spans(text)]
     found = zip(_cells(text, runs, probe), runs, strict=True)
@@ -171,9 +178,9 @@ def _line_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _whole(text: str) -> str:
-    """Text as people write it: pairs of 16-bit units as one character, the mark of a hyphen as a hyphen, NUL as nothing."""
+    """Text as people write it: pairs of 16-bit units as one character, ligatures as letters, the mark of a hyphen as a hyphen."""
     text = text.replace("\ufffe", "-").replace("\x02", "-").replace("\x00", "").replace("\xa0", " ").strip()
-    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").translate(_LIGATURES)
 
 
 class _Probe:

@@ -17,6 +17,7 @@ _TIMEOUT_S = 300.0
 _N_COLUMNS = 12
 _WORD_LEVEL = "5"
 INSTALL = "install tesseract (Debian: tesseract-ocr) and the languages of the setting ingest.ocr_languages"
+NO_TEXT = "if there is text, scan it anew or set its languages in ingest.ocr_languages"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def odt_blocks(package: Package) -> list[Placed]:
         package: From `open_odf`.
 
     Returns:
-        In reading order, without pages; what hidden sections and hidden characters say is flagged.
+        In reading order, without pages; what hidden sections and hidden characters say is flagged, and so is white text.
 
     Raises:
         InputError: With code ``unreadable``, ``too_deep``, ``too_large`` or ``encrypted``.
@@ -91,6 +91,8 @@ class _Style:
 
     parent: str = ""
     is_hidden: bool = False
+    color: str = ""
+    is_shaded: bool = False
 
 
 class _Body:
@@ -110,7 +112,9 @@ class _Body:
         self._n_skipped = 0
         self._n_open = 0
         self._n_lists = 0
+        self._n_tables = 0
         self._hidden: list[bool] = []
+        self._chains: list[list[str]] = []
 
     def start(self, name: str, attributes: Attributes) -> None:
         self._n_inside += name in self._places
@@ -121,6 +125,7 @@ class _Body:
         elif name in ("p", "h"):
             self._start_paragraph(name, attributes)
         elif name in _TABLE_PARTS:
+            self._n_tables += name == "table"
             self.flow.open_table_part(_TABLE_PARTS[name])
         elif name == "list":
             self._n_lists += 1
@@ -133,8 +138,22 @@ class _Body:
         if name == "style":
             self._style_name = attributes.get("name", "")
             self._styles[self._style_name] = _Style(attributes.get("parent-style-name", ""))
-        elif name == "text-properties" and attributes.get("display") == "none" and self._style_name in self._styles:
-            self._styles[self._style_name] = replace(self._styles[self._style_name], is_hidden=True)
+        elif name in ("text-properties", "paragraph-properties") and (style := self._styles.get(self._style_name)):
+            is_shaded = attributes.get("background-color", "transparent").lower() not in ("transparent", "#ffffff")
+            self._styles[self._style_name] = replace(
+                style,
+                is_hidden=style.is_hidden or attributes.get("display") == "none",
+                color=attributes.get("color", style.color).lower(),
+                is_shaded=style.is_shaded or is_shaded,
+            )
+
+    def _is_white(self) -> bool:
+        """Whether the text that comes now is white; in tables and boxes that is how headings look."""
+        if self._n_tables or self._n_open > 1:
+            return False
+        styles = [self._styles[name] for chain in reversed(self._chains) for name in chain if name in self._styles]
+        color = next((style.color for style in styles if style.color), "")
+        return color == "#ffffff" and not any(style.is_shaded for style in styles)
 
     def _start_paragraph(self, name: str, attributes: Attributes) -> None:
         chain = self._chain(attributes.get("style-name", ""))
@@ -144,15 +163,17 @@ class _Body:
             heading = max(int(level[:2]), 1) if level.isdecimal() else 1
         self.flow.open_paragraph(heading, self._n_lists, is_code=any(is_code_style(style.replace("_20_", " ")) for style in chain))
         self._n_open += 1
+        self._chains.append(chain)
         self._hidden.append(any(self._styles[style].is_hidden for style in chain if style in self._styles))
 
     def _start_range(self, name: str, attributes: Attributes) -> None:
         if name == "span":
-            is_hidden = any(
-                self._styles[style].is_hidden for style in self._chain(attributes.get("style-name", "")) if style in self._styles
-            )
+            chain = self._chain(attributes.get("style-name", ""))
+            is_hidden = any(self._styles[style].is_hidden for style in chain if style in self._styles)
         else:
+            chain = []
             is_hidden = name != "section" or attributes.get("display", "true") != "true"
+        self._chains.append(chain)
         self._hidden.append(is_hidden)
         if name == "hidden-text":
             self.text(attributes.get("string-value", ""))
@@ -177,7 +198,7 @@ class _Body:
         if self._n_open and not self._n_skipped:
             # Line ends between words are white space in the format.
             self.flow.text(data.replace("\n", " "))
-            if any(self._hidden) and data.strip():
+            if data.strip() and (any(self._hidden) or self._is_white()):
                 self.flow.hide()
 
     def end(self, name: str) -> None:
@@ -189,10 +210,13 @@ class _Body:
             self.flow.close_paragraph()
             self._n_open -= 1
             self._hidden.pop()
+            self._chains.pop()
         elif name in _TABLE_PARTS:
+            self._n_tables -= name == "table"
             self.flow.close_table_part(_TABLE_PARTS[name])
         elif name == "list":
             self._n_lists -= 1
         elif name in ("span", "section", "hidden-text", "hidden-paragraph"):
             self._hidden.pop()
+            self._chains.pop()
         self._n_inside -= name in self._places

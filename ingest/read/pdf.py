@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ingest.read.blocks import Block, laid_out
 from ingest.read.layout import Laid, lay_out
 from ingest.read.lines import Line, lines_of
-from ingest.read.ocr import INSTALL, Scanned, mean_confidence, recognise, version
+from ingest.read.ocr import INSTALL, NO_TEXT, Scanned, mean_confidence, recognise, version
 from ingest.read.origin import Origin, document
 from rag.errors import InputError, MissingExtraError
 from rag.types import Document
@@ -173,7 +173,7 @@ def _why_silent(pages: _Pages, languages: str) -> str:
         return "they are pictures, and scans are not read; set ingest.ocr_languages"
     if not version():
         return f"they are pictures, and tesseract is not installed; {INSTALL}"
-    return f"tesseract sees none in {languages!r}; {INSTALL}"
+    return f"tesseract sees none in {languages!r}; {NO_TEXT}"
 
 
 def _metadata(info: Mapping[str, str], pages: _Pages, n_pages: int) -> dict[str, str]:

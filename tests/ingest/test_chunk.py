@@ -217,3 +217,14 @@ def test_place_in_a_table_is_its_rows() -> None:
 
 def test_place_in_text_is_empty() -> None:
     assert {span.place for span in chunk_document(document_of("One.\n\nTwo."), WORDS, MAX_TOKENS)} == {""}
+
+
+def test_text_longer_than_is_encoded_at_once_is_cut_like_any_other() -> None:
+    line = "The pump starts at a pressure of 5 bar, and the valve opens at 95 degrees.\n\n"
+    text = line * 20_000
+    (document,) = [d for d in read(text.encode(), Origin(Path("a.txt"), "a", "a", None)) if isinstance(d, Document)]
+    spans = chunk_document(document, HashEmbedder(), 256)
+    assert len(text) > 1_000_000
+    # All but the last hold as many whole paragraphs, wherever a piece of a million characters ends.
+    assert len({span.end - span.start for span in spans[1:-1]}) == 1
+    assert "".join(document.text[s.start : s.end] for s in spans).replace("\n", "") == text.replace("\n", "")
