@@ -112,8 +112,10 @@ class Changes:
         if owner is None or owner == path:
             return None
         if owner.startswith(ADDED) or Path(owner).exists():
+            # Who uploads to a service is not told where its files lie.
+            shown = Path(owner).name if self.request.home and not owner.startswith(ADDED) else owner
             return Failure(
-                path, "duplicate_id", f"document id {doc_id!r} belongs to {owner}; ingest one of them with --prefix NAME"
+                path, "duplicate_id", f"document id {doc_id!r} belongs to {shown}; ingest one of them with --prefix NAME"
             )
         self._remove_source(owner)
         return None

@@ -156,8 +156,7 @@ class _Run(Changes):
         try:
             file = open_file(found, self.settings.max_file_bytes)
         except InputError as error:
-            shown = path if error.code == "too_large" else found.uri
-            return Job(_Item(path, Failure(shown, error.code, str(error))))
+            return Job(_Item(path, Failure(found.uri, error.code, str(error))))
         salt = self.recipe + found.doc_id + "\0"
         try:
             if known.get(path) == SourceRow(path, file.digest(salt)):

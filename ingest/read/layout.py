@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -19,6 +19,7 @@ from statistics import median
 from ingest.read.blocks import Block
 from ingest.read.grid import goes_on as table_goes_on
 from ingest.read.grid import rows_of
+from ingest.read.hyphens import joined, words_of
 from ingest.read.lines import Cell, Line, line_of
 from ingest.read.origin import clean, one_line
 from ingest.read.outline import Outline
@@ -49,8 +50,6 @@ _MARKER = re.compile(
 )
 _ENUMERATOR = re.compile(r"(?:\d+\.?)+|[A-Z]\.|[IVX]+\.?")
 _ENDS = (".", "!", "?", ":", ".)", '."', ".”")
-_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_HEAD = re.compile(r"(?:[^\W\d_]+-)*[^\W\d_]+[-\xad]")
 # Two columns drawn line by line look like a table of two columns of sentences: at least this many words a cell, on this share of lines.
 _MIN_COLUMN_WORDS = 4
 _MIN_COLUMN_SHARE = 0.3
@@ -124,7 +123,7 @@ def lay_out(pages: Sequence[Sequence[Line]]) -> Laid:
         return Laid((), (), "", 0)
     style = _style(ordered)
     groups = _groups(ordered, style)
-    return _written(groups, style, _vocabulary(ordered), len(running))
+    return _written(groups, style, words_of(line.text for line in ordered), len(running))
 
 
 def _running(pages: Sequence[Sequence[Line]]) -> set[int]:
@@ -195,10 +194,6 @@ def _style(lines: Sequence[Line]) -> _Style:
 def _is_jump(before: Line, line: Line) -> bool:
     """Whether a new page or column begins, or something else stands higher than what was drawn before."""
     return line.page != before.page or line.baseline > before.baseline + line.size
-
-
-def _vocabulary(lines: Iterable[Line]) -> frozenset[str]:
-    return frozenset(_WORD.findall("\n".join([line.text for line in lines]).lower()))
 
 
 def _marker(line: Line) -> str:
@@ -390,21 +385,7 @@ def _rank(line: Line) -> tuple[float, bool]:
 def _text(group: _Group, vocabulary: frozenset[str]) -> str:
     if group.kind == "table":
         return "\n".join(clean(row).replace("\ufeff", "").replace("\n", " ").rstrip() for row in rows_of(group.lines))
-    text = "".join(_joined([line.text for line in group.lines], vocabulary))
+    text = "".join(joined([line.text for line in group.lines], vocabulary))
     if group.is_item and (bullet := _BULLET.match(text)):
         text = f"- {text[bullet.end() :].lstrip()}"
     return " ".join(clean(text).replace("\ufeff", "").split())
-
-
-def _joined(lines: Sequence[str], vocabulary: frozenset[str]) -> Iterator[str]:
-    """Pieces of a paragraph: hyphens at line ends go unless the document writes the word with one elsewhere, or not at all without."""
-    for line, after in zip(lines, (*lines[1:], ""), strict=True):
-        head = _HEAD.fullmatch(line.rpartition(" ")[2].lstrip("([\"'“‘„")) if line.endswith(("-", "\xad")) else None
-        tail = _WORD.match(after) if head else None
-        if head is None or tail is None or not after[0].islower():
-            yield f"{line} " if after else line
-            continue
-        stem = head[0][:-1].lower()
-        with_hyphen, without = f"{stem}-{tail[0].lower()}", stem + tail[0].lower()
-        is_kept = "-" in stem or (with_hyphen in vocabulary and without not in vocabulary)
-        yield line if is_kept and line.endswith("-") else line[:-1]

@@ -22,7 +22,9 @@ _SPACES = re.compile(" +")
 # Bitmap fonts of TeX do not say what their characters are, and PDFium gives their codes in TeX's T1 encoding, some of which Python takes
 # for blanks. One character each, so that places stay; `_whole` writes ligatures out.
 _TEX_CODES = re.compile("[\x10-\x16\x1b-\x1f]")
-_TEX_SIGNS = str.maketrans("\x10\x11\x12\x13\x14\x15\x16\x1b\x1c\x1d\x1e\x1f", "\u201c\u201d\u201e\xab\xbb\u2013\u2014\ufb00\ufb01\ufb02\ufb03\ufb04")
+_TEX_SIGNS = str.maketrans(
+    "\x10\x11\x12\x13\x14\x15\x16\x1b\x1c\x1d\x1e\x1f", "\u201c\u201d\u201e\xab\xbb\u2013\u2014\ufb00\ufb01\ufb02\ufb03\ufb04"
+)
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
 # A wider gap, in font sizes, may part two cells or columns. TeX puts 1.09 at 11 pt between cells, justified lines of a narrow column
 # reach about as much; alignment with the neighbours (`ingest.read.layout`) tells them apart.
@@ -180,7 +182,9 @@ def _line_spans(text: str) -> Iterator[tuple[int, int]]:
 def _whole(text: str) -> str:
     """Text as people write it: pairs of 16-bit units as one character, ligatures as letters, the mark of a hyphen as a hyphen."""
     text = text.replace("\ufffe", "-").replace("\x02", "-").replace("\x00", "").replace("\xa0", " ").strip()
-    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").translate(_LIGATURES)
+    return (
+        text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").translate(_LIGATURES)
+    )
 
 
 class _Probe:

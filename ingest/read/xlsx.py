@@ -58,7 +58,8 @@ def xlsx_sheets(package: Package) -> Iterator[Sheet]:
         package: The file.
 
     Yields:
-        Sheets in the order of their tabs. A formula counts as the value that was stored with it.
+        Sheets in the order of their tabs. A formula counts as the value that was stored with it, and as itself where no
+        program has computed one.
 
     Raises:
         InputError: With code ``unreadable``, ``too_deep``, ``too_large`` (a cell beyond 16,384 columns or 1,048,576 rows) or ``encrypted``.
@@ -228,7 +229,8 @@ class _Cells:
         self._column = -1
         self._kind = self._style = ""
         self._pieces: list[str] = []
-        self._is_value = self._is_aid = False
+        self._is_value = self._is_aid = self._is_formula = False
+        self._formula: list[str] = []
 
     def start(self, name: str, attributes: Attributes) -> None:
         if name == "c":
@@ -246,6 +248,7 @@ class _Cells:
         elif name == "rPh":
             self._is_aid = True
         self._is_value = name in ("v", "t") and not self._is_aid
+        self._is_formula = name == "f"
 
     def _start_cell(self, attributes: Attributes) -> None:
         self._column += 1
@@ -262,16 +265,21 @@ class _Cells:
             )
         self._kind, self._style = attributes.get("t", ""), attributes.get("s", "")
         self._pieces.clear()
+        self._formula.clear()
 
     def text(self, data: str) -> None:
         if self._is_value:
             self._pieces.append(data)
+        elif self._is_formula:
+            self._formula.append(data)
 
     def end(self, name: str) -> None:
-        self._is_value = False
+        self._is_value = self._is_formula = False
         if name == "rPh":
             self._is_aid = False
         elif name == "c" and self._pieces:
             shown = self._values.shown("".join(self._pieces), self._kind, self._style)
             if shown.strip():
                 self.sheet.rows.setdefault(self._row, {})[self._column] = shown
+        elif name == "c" and self._formula and self._kind != "str":  # "str" is a text that was computed, and is empty
+            self.sheet.rows.setdefault(self._row, {})[self._column] = "=" + "".join(self._formula)

@@ -276,6 +276,25 @@ def test_bad_record_is_reported_and_the_rest_is_taken(place: Workplace) -> None:
     assert place.found("first") == ["one"]
 
 
+def test_id_of_another_upload_is_reported_without_the_place_of_its_file(place: Workplace) -> None:
+    place.records("r.jsonl", ("one", "First record."))
+    place.ingest()
+    place.records("s.jsonl", ("one", "Stolen record."), ("two", "Second record."))
+    request = IngestRequest((place.folder,), "c", home=place.folder)
+    (failure,) = ingest(request, place.settings, place.embedder, SilentProgress(), Meter()).failed
+    assert failure.code == "duplicate_id"
+    assert "belongs to r.jsonl;" in failure.message
+
+
+def test_file_that_is_too_large_is_named_as_it_was_given(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write("a.md", "# Apples\n\nApples grow.")
+    place.write("b.md", "# Bears\n\n" + "Bears are large. " * 9)
+    place.settings = replace(place.settings, ingest=replace(place.settings.ingest, max_file_bytes=40))
+    monkeypatch.chdir(place.folder.parent)
+    (failure,) = (at for at in place.ingest(Path("docs")).failed if at.path.endswith("b.md"))
+    assert (failure.path, failure.code) == ("docs/b.md", "too_large")
+
+
 def test_id_of_another_file_is_reported_and_its_document_stays(place: Workplace) -> None:
     place.records("r.jsonl", ("one", "First record."))
     place.ingest()

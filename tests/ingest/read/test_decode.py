@@ -72,7 +72,7 @@ def test_binary_content_is_named_and_the_way_out_is_told(data: bytes, name: str)
 
     assert error.code == "binary"
     assert name in str(error)
-    assert "Markdown" in str(error)
+    assert "rename it after its format" in str(error)
 
 
 def test_nul_bytes_are_binary() -> None:

@@ -284,7 +284,7 @@ def test_protected_epub_is_reported() -> None:
 
 def odt(body: str, styles: str = "") -> bytes:
     """An OpenDocument text."""
-    content = f'<o xmlns:text="t" xmlns:table="b" xmlns:style="s">{styles}<body>{body}</body></o>'
+    content = f'<o xmlns:text="t" xmlns:table="b" xmlns:style="s" xmlns:fo="f">{styles}<body>{body}</body></o>'
     return zip_bytes({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": content})
 
 
@@ -307,6 +307,25 @@ def test_odt_hidden_text_is_flagged_and_deleted_text_left_out() -> None:
     document = read(odt(body, styles), "odt")
 
     assert (sections(document), hidden(document)) == (["seen", "unseen", "section"], ["unseen", "section"])
+
+
+def test_odt_white_text_is_flagged_but_on_a_ground_and_in_tables() -> None:
+    white = '<style:text-properties fo:color="#FFFFFF"/>'
+    styles = (
+        f'<style:style style:name="W">{white}</style:style>'
+        '<style:style style:name="B"><style:text-properties fo:color="#000000"/></style:style>'
+        f'<style:style style:name="G"><style:paragraph-properties fo:background-color="#224488"/>{white}</style:style>'
+    )
+    body = (
+        '<text:p>seen <text:span text:style-name="B">black</text:span></text:p>'
+        '<text:p>ink <text:span text:style-name="W">unseen</text:span></text:p>'
+        '<text:p text:style-name="W"><text:span text:style-name="B">black again</text:span></text:p>'
+        '<text:p text:style-name="G">title on blue</text:p>'
+        '<table:table><table:table-row><table:table-cell><text:p text:style-name="W">head</text:p></table:table-cell>'
+        "</table:table-row></table:table>"
+    )
+
+    assert hidden(read(odt(body, styles), "odt")) == ["ink unseen"]
 
 
 def test_odt_all_paragraphs_of_a_cell_are_read() -> None:

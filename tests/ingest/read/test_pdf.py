@@ -200,6 +200,48 @@ def test_paragraph_goes_on_over_the_end_of_a_page() -> None:
     assert [s.page for s in document.sections] == [1]
 
 
+def test_paragraph_longer_than_a_chunk_is_cut_behind_the_sentence_that_goes_over_the_end_of_a_page() -> None:
+    names = ["north", "south", "east", "west", "upper", "lower", "inner", "outer"]
+    lines = [f"{one}{other} {PROSE} back. {PROSE}" for one in names[:3] for other in names]
+    document = pdf_of(column(lines[:8]), column(lines[8:16]), column(lines[16:]))
+
+    first, second, third = sections(document)
+    assert [s.page for s in document.sections] == [1, 2, 3]
+    assert first.endswith(f"{PROSE} southnorth {PROSE} back.")
+    assert third.startswith(PROSE)
+    assert f"{first} {second} {third}" == " ".join(lines)
+
+
+def test_rows_of_a_table_know_their_page() -> None:
+    def rows(names: str) -> list[Shown]:
+        return [
+            Shown(x, 700 - 14 * row, text)
+            for row, name in enumerate(names.split())
+            for x, text in ((50, f"Pump {name}"), (200, f"{row} kW"), (350, f"{row} EUR"))
+        ]
+
+    document = pdf_of(rows("Ash Birch Cedar Elm Fir Oak"), rows("Pine Plane Rowan Spruce Willow Yew"))
+
+    assert [s.page for s in document.sections] == [1, 2]
+    first, second = sections(document, "table")
+    assert (first.split("\n")[-1], second.split("\n")[0]) == ("Pump Oak | 5 kW | 5 EUR", "Pump Pine | 0 kW | 0 EUR")
+
+
+def test_items_of_a_list_know_their_page() -> None:
+    document = pdf_of(column(["\xb7 a pump", "\xb7 a valve"]), column(["\xb7 a pipe", "\xb7 a tank"]))
+
+    assert [(s.page, document.text[s.start : s.end]) for s in document.sections] == [
+        (1, "- a pump\n- a valve"),
+        (2, "- a pipe\n- a tank"),
+    ]
+
+
+def test_codes_of_a_font_of_tex_that_does_not_name_its_characters_are_read() -> None:
+    document = pdf_of(column(["An o\x1ecial of\x1cce: \x10a \x1dow\x11 takes e\x1bort of-", "\x1ccially \x15 long."]))
+
+    assert document.text == "An official office: \u201ca flow\u201d takes effort officially \u2013 long."
+
+
 def test_metadata_comes_from_the_file() -> None:
     info = "/Title (Heat) /Author (A. Writer) /CreationDate (D:20240131120000Z)"
     document = read_pdf(small_pdf([content_of(column([PROSE]))], info=info), ORIGIN)

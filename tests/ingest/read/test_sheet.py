@@ -111,6 +111,14 @@ def test_formula_counts_as_its_stored_value() -> None:
 
 
 @pytest.mark.skipif(not can_convert(), reason="LibreOffice is not installed; on Debian: libreoffice-calc")
+def test_formula_that_no_program_has_computed_is_kept_as_it_stands() -> None:
+    book = openpyxl.Workbook()
+    for row in (["part", "total"], ["pump", "=B1*2"]):
+        book.active.append(row)
+
+    assert rows(read(saved(book))) == [(2, "part: pump; total: =B1*2")]
+
+
 def test_ods_reads_as_xlsx(tmp_path: Path) -> None:
     book = openpyxl.load_workbook(io.BytesIO(xlsx_bytes(PEOPLE | {"Secret": [["a", "b"], ["x", "y"]]})))
     book["People"].row_dimensions[3].hidden = True
