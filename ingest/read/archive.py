@@ -31,6 +31,8 @@ _MAX_RATIO = 100
 _MIN_SUSPECT_BYTES = 8 * 2**20
 _MAX_DEPTH = 3
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+# Members by which documents that are ZIP files are known; read as archives they would give hundreds of pieces of markup.
+_DOCUMENT_PARTS = frozenset({"[Content_Types].xml", "META-INF/container.xml", "META-INF/manifest.xml"})
 # Stands between an archive and its member in a URI.
 _INSIDE = "!/"
 _MAX_NAME_CHARS = 1_000
@@ -93,6 +95,10 @@ def _read(data: bytes, origin: Origin, read: Reader, budget: _Budget, depth: int
     members = _zip_members(data) if data.startswith(_ZIP_MAGIC) else _tar_members(data)
     if not members:
         raise InputError("holds no files; nothing to index", code="empty")
+    if any(item.name in _DOCUMENT_PARTS for item in members):
+        raise InputError(
+            "is no archive of files but an Office, OpenDocument or EPUB document; name it after its format", code="unreadable"
+        )
     seen: set[str] = set()
     for item in sorted(members, key=lambda found: found.name.encode("utf-8", "surrogateescape")):
         name = item.name.removeprefix("./")

@@ -173,3 +173,11 @@ def test_truncated_tar_is_unreadable() -> None:
 
 def test_archive_without_files_is_empty() -> None:
     assert codes(outcomes(zipped([]))) == [("docs/k.zip", "empty")]
+
+
+@pytest.mark.parametrize("part", ["[Content_Types].xml", "META-INF/container.xml", "META-INF/manifest.xml"])
+def test_document_that_is_a_zip_file_under_the_name_of_an_archive_is_refused_with_what_to_do(part: str) -> None:
+    (failure,) = outcomes(zipped([(part, b"<x/>"), ("styles.xml", b"<x>noise</x>")]))
+    assert isinstance(failure, Failure)
+    assert failure.code == "unreadable"
+    assert "name it after its format" in failure.message
