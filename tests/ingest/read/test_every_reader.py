@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.read import Failure, Origin, kind_of, read
@@ -106,6 +106,7 @@ def test_arbitrary_markup_keeps_sections_in_order_and_inside_the_text(name: str,
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.py"])
 @settings(max_examples=60, deadline=None)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), glue=st.sampled_from(["", " ", "\n"]))
+@example(pieces=["\u200d", "|-"], glue="\n")
 def test_line_of_a_section_is_that_of_its_first_character(name: str, pieces: list[str], glue: str) -> None:
     for document in documents(read(glue.join(pieces).encode(), Origin(Path(name), "id", "uri", None))):
         for section in document.sections:
