@@ -301,6 +301,7 @@ def test_broken_calibration_is_said_under_the_result_and_the_table_used(rag: Com
 # Bench
 
 
+@pytest.mark.slow
 def test_bench_measures_every_setting_and_says_what_to_write(fresh: Command) -> None:
     found = fresh("energy", "bench", "--threads", "1", "--batch", "1,4", "--rounds", "1", "--json")
     assert [(trial["threads"], trial["batch"]) for trial in found.value["trials"]] == [(1, 1), (1, 4)]
@@ -340,6 +341,7 @@ def test_bench_is_priced_by_counters_that_saw_it(fresh: Command, monkeypatch: py
     assert found["trials"][0]["j_per_query"]["source"].startswith("RAPL package-0")
 
 
+@pytest.mark.slow
 def test_bench_tells_of_broken_sources(fresh: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAG_ENERGY_CALIBRATION", "gone.json")
     arguments = ("energy", "bench", "--threads", "1", "--batch", "1", "--rounds", "1")

@@ -141,6 +141,7 @@ def test_bar_of_the_import_is_missed_by_a_module_of_others() -> None:
     assert [bar.met for bar in bars_of(Measured(imports=replace(fast, added_ms=5.1, modules=("numpy",))))] == [False, False]
 
 
+@pytest.mark.slow
 @linux_only
 def test_quick_run_writes_every_part_with_its_bars(tmp_path: Path) -> None:
     documents = write_documents(tmp_path / "documents")

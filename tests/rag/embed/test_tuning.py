@@ -160,6 +160,7 @@ def test_nothing_to_choose_from_is_refused(trials: Sequence[Trial], limit_ms: fl
         choose(trials, limit_ms)
 
 
+@pytest.mark.slow
 def test_sweep_measures_every_setting_once_and_tells_of_its_progress(shipped: Model) -> None:
     told: list[tuple[int, int]] = []
     alone, together = sweep(shipped, (2, 2), (4, 1), rounds=1, progress=lambda done, total: told.append((done, total)))

@@ -525,6 +525,7 @@ def test_unreadable_file_is_damaged(tmp_path: Path) -> None:
     assert code_of(path) == "calibration_damaged"
 
 
+@pytest.mark.slow
 def test_many_readings_fit_into_a_file(tmp_path: Path) -> None:
     chance = random.Random(3)
     loads = [0.0, 8.0, *(chance.uniform(0, 8) for _ in range(9_998))]
