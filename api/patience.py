@@ -65,11 +65,15 @@ class Patience:
         Raises:
             StoppedError: If nobody waits any more.
         """
-        if self._is_stopped:
-            raise StoppedError(stage)
+        self.check()
         self._current = (stage, time.monotonic())
         if self._on_stage is not None:
             self._on_stage(stage)
+
+    def check(self) -> None:
+        """Raise StoppedError if nobody waits any more."""
+        if self._is_stopped:
+            raise StoppedError(self._current[0])
 
     def stop(self) -> None:
         """Let the work end before its next stage."""
@@ -104,6 +108,10 @@ class PatientMeter(Meter):
     def __init__(self, patience: Patience, power: Power, ledger: Ledger) -> None:
         super().__init__("thread", power=power, ledger=ledger)
         self._patience = patience
+
+    def check(self) -> None:
+        """See `rag.meter.Meter.check`; raises StoppedError once nobody waits."""
+        self._patience.check()
 
     def stage(self, name: str, *, lane: Lane | None = None, child: CpuClock | None = None) -> Stage:
         """See `rag.meter.Meter.stage`; raises StoppedError once nobody waits."""

@@ -11,10 +11,13 @@ import io
 import json
 import math
 import re
+import select
 import socket
+import ssl
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -64,6 +67,47 @@ class _PassingError(Exception):
     def __init__(self, line: str, retry_after: str = "") -> None:
         super().__init__(line)
         self.retry_after = retry_after
+
+
+# The caller's check while an answer is waited for, if it has one.
+_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None)
+# How often it is called: people who leave should not pay for a tenth of a second more.
+_LOOK_S = 0.1
+
+
+@contextmanager
+def watched(check: Callable[[], None]) -> Iterator[None]:
+    """Call a check several times a second for as long as an answer of a server is waited for in this thread.
+
+    Args:
+        check: What it raises ends the wait, and the connection with it.
+
+    Yields:
+        Nothing.
+    """
+    token = _CHECK.set(check)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+def wait_to_read(sock: socket.socket, deadline: float) -> None:
+    """Wait until there is something to read, and look meanwhile whether anybody still waits.
+
+    Args:
+        sock: Connected, without bytes that were decrypted and not read.
+        deadline: By `time.monotonic`.
+
+    Raises:
+        TimeoutError: At the deadline.
+    """
+    check = _CHECK.get()
+    ready = select.poll()  # `select.select` knows no descriptor beyond 1,023, and a service has many
+    ready.register(sock, select.POLLIN)
+    while not ready.poll(math.ceil(1e3 * min(_left_s(deadline), _LOOK_S if check else math.inf))):
+        if check:
+            check()
 
 
 class JsonServer:
@@ -263,6 +307,8 @@ class _TimedSocket(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            wait_to_read(self._sock, self._deadline)
         self._sock.settimeout(_left_s(self._deadline))
         return self._sock.recv_into(buffer)
 

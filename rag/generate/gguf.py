@@ -33,6 +33,7 @@ from rag.clocks import CpuClock, Lane
 from rag.errors import ConfigError, MissingExtraError, ModelError
 from rag.generate.memory import check_memory
 from rag.generate.model import Completion, Ending, Limits, Prompt
+from rag.http import wait_to_read
 from rag.models.gguf import GgufModel
 from rag.settings import openmp_wait_policy
 
@@ -229,8 +230,10 @@ def _exchange(address: str, path: str, body: bytes, timeout_s: float) -> object:
     """Ask llama.cpp, which answers in one go: so one wait is all the time there is. Hanging up makes it stop within a second."""
     if timeout_s <= 0:
         raise TimeoutError
+    deadline = time.monotonic() + timeout_s
     with closing(_Connection(address, timeout_s)) as connection:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
+        wait_to_read(connection.sock, deadline)
         return json.loads(connection.getresponse().read())
 
 

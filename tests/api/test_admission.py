@@ -156,6 +156,31 @@ def test_work_ends_and_its_place_is_free_when_the_client_leaves(
         assert service.good("/v1/search", {"query": "tide", "mode": "bm25"})["hits"]
 
 
+def test_call_of_a_language_model_ends_when_the_client_leaves(settings: Settings) -> None:
+    hung_up, release = threading.Event(), threading.Event()
+
+    def never(exchange: ChatExchange) -> None:
+        if exchange.connection.recv(1) == b"":  # nothing more is sent: this returns when the service hangs up
+            hung_up.set()
+        release.wait(20)
+
+    with running_chat_server() as chat:
+        chat.next_answers.append(never)
+        with running(
+            replace(settings, language_model=chat.settings(timeout_s=60.0)), ServiceSettings(workers=1, queue=0)
+        ) as service:
+            body = f'{{"query": "{QUESTION}", "mode": "generative"}}'
+            host, port = service.url.removeprefix("http://").split(":")
+            with socket.create_connection((host, int(port))) as client:
+                head = f"POST /v1/answer HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+                client.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+                eventually(lambda: len(chat.requests) == 1)
+            try:
+                assert hung_up.wait(10)
+            finally:
+                release.set()
+
+
 def test_identical_requests_in_flight_are_one_piece_of_work(settings: Settings, embedding: EmbeddingServer) -> None:
     embedding.next_answers.append(slowly)
     with running(settings) as service, ThreadPoolExecutor(4) as clients:
