@@ -107,6 +107,8 @@ def test_library_that_aborts_for_want_of_memory_is_told_from_a_crash(tmp_path: P
     assert act(tmp_path, "map_memory").codes == ["out_of_memory"]
 
 
+# Alone in its process: the peak of a child is only told where the parent, which the system counts in, is smaller (`worker.py`).
+@pytest.mark.slow
 def test_library_that_ends_without_a_word_in_full_memory_is_told_from_a_crash(tmp_path: Path) -> None:
     limits = replace(LIMITS, file_memory_bytes=2_000_000_000)
     assert act(tmp_path, "fill 1100000000", limits=limits).codes == ["out_of_memory"]
