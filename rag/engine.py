@@ -26,19 +26,7 @@ from rag.power import Power, open_power
 from rag.settings import Settings
 from rag.store import Store, open_store
 from rag.text import normalise
-from rag.types import (
-    Answer,
-    Budget,
-    Candidate,
-    ContextResult,
-    ContextStyle,
-    Filters,
-    Query,
-    Scored,
-    SearchResult,
-    Task,
-    Vector,
-)
+from rag.types import Answer, Budget, Candidate, ContextResult, ContextStyle, Filters, Query, Scored, SearchResult, Task, Vector
 
 if TYPE_CHECKING:  # what most questions do not need is imported by those that do: 30 ms of a cold start
     from rag.cache import AnswerCache, Key
@@ -47,11 +35,7 @@ if TYPE_CHECKING:  # what most questions do not need is imported by those that d
     from rag.tokens import TokenCounter
 
 MAX_K = 1000
-
-
 NO_LIMIT = Budget()
-
-
 # How many times as deep to look when some of the first k hits are copies of each other: a flood of k times sixteen copies cannot keep other
 # evidence out, and a collection of records that are all alike does not make every question read all of them.
 _DEPTHS = (1, 4, 16)
@@ -295,12 +279,13 @@ class Engine:
 
     def _evidence(self, query: Query, meter: Meter, vector: Vector | None = None) -> list[Candidate]:
         """Hits of a query that are no copies of each other; where some were, others are looked for deeper down."""
+        text = self._checked(query)
         if vector is None and query.mode != "bm25":
-            vector = self._embedded(self._checked(query), meter)
+            vector = self._embedded(text, meter)
         hits: list[Candidate] = []
         left_out: frozenset[int] = frozenset()
         for depth in _DEPTHS:
-            hits = self._candidates(replace(query, k=depth * query.k), meter, vector)
+            hits = self._candidates(replace(query, k=min(depth * query.k, MAX_K)), meter, vector)
             with meter.stage("assemble"):
                 left_out = copies(query.text, hits)
             if not left_out or len(hits) - len(left_out) >= query.k:

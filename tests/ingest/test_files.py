@@ -55,7 +55,9 @@ def test_link_within_the_root_is_opened(root: Path) -> None:
 
 def test_root_behind_a_link_is_opened(root: Path, tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(root)
-    os.close(open_file(found(tmp_path / "way", "inner/a.txt"), 100).handle)
+    file = open_file(found(tmp_path / "way", "inner/a.txt"), 100)
+    os.close(file.handle)
+    assert file.path == str(root / "inner" / "a.txt")
 
 
 @pytest.mark.parametrize("target", ["../secret.txt", "/etc/passwd", "/proc/self/environ"])

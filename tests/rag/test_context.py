@@ -203,3 +203,8 @@ def test_flood_of_a_thousand_near_copies_takes_one_place(counter: TokenCounter, 
 def test_near_copy_whose_number_is_asked_for_is_packed(counter: TokenCounter, flooded: Engine) -> None:
     context = flooded.context(Query("how hot is the oven in copy 417", mode="bm25"), 256, "sentences", counter).context
     assert {citation.doc_id for citation in context.citations} == {"evil417"}
+
+
+def test_copies_are_no_error_where_many_chunks_are_asked_for(counter: TokenCounter, flooded: Engine) -> None:
+    context = flooded.context(Query("how hot is the oven for a loaf", k=100, mode="bm25"), 256, "sentences", counter).context
+    assert len({citation.doc_id for citation in context.citations if citation.doc_id.startswith("evil")}) == 1
