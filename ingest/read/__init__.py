@@ -16,10 +16,26 @@ from rag.types import Document
 
 __all__ = ["READER_VERSION", "Failure", "Kind", "Origin", "kind_of", "read"]
 
-Kind = Literal[
-    "text", "markdown", "html", "csv", "jsonl", "eml", "code", "pdf", "docx", "odt", "rtf", "epub", "pptx", "xlsx", "image",
-    "archive", "mbox", "notebook", "web", "parquet",
-]  # fmt: skip
+_Single = Literal[
+    "text",
+    "markdown",
+    "html",
+    "csv",
+    "eml",
+    "code",
+    "pdf",
+    "docx",
+    "odt",
+    "rtf",
+    "epub",
+    "pptx",
+    "xlsx",
+    "image",
+    "notebook",
+    "web",
+]
+_Several = Literal["jsonl", "parquet", "archive", "mbox"]
+Kind = Literal[_Single, _Several]
 
 READER_VERSION = 2
 """Raised when the output of any reader changes; part of the recipe fingerprint, so that files are then read again."""
@@ -86,24 +102,8 @@ def read(data: bytes, origin: Origin, kind: Kind | None = None) -> Iterator[Docu
         yield Failure(str(origin.path), error.code, str(error))
 
 
-def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failure]:  # noqa: C901, PLR0915 - one case a family
+def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failure]:
     match kind:
-        case "text":
-            from ingest.read.text import read_text
-
-            yield read_text(data, origin)
-        case "markdown":
-            from ingest.read.markdown import read_markdown
-
-            yield read_markdown(data, origin)
-        case "html":
-            from ingest.read.html import read_html
-
-            yield read_html(data, origin)
-        case "csv":
-            from ingest.read.csv import read_csv
-
-            yield read_csv(data, origin)
         case "jsonl":
             from ingest.read.jsonl import read_jsonl
 
@@ -112,30 +112,6 @@ def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failur
             from ingest.read.parquet import read_parquet
 
             yield from read_parquet(data, origin)
-        case "eml":
-            from ingest.read.eml import read_eml
-
-            yield read_eml(data, origin)
-        case "code":
-            from ingest.read.code import read_code
-
-            yield read_code(data, origin)
-        case "pdf":
-            from ingest.read.pdf import read_pdf
-
-            yield read_pdf(data, origin)
-        case "docx" | "odt" | "rtf" | "epub" | "pptx":
-            from ingest.read.office import read_office
-
-            yield read_office(data, origin, kind)
-        case "xlsx":
-            from ingest.read.sheet import read_sheet
-
-            yield read_sheet(data, origin)
-        case "image":
-            from ingest.read.image import read_image
-
-            yield read_image(data, origin)
         case "archive":
             from ingest.read.archive import read_archive
 
@@ -144,13 +120,59 @@ def _read(data: bytes, origin: Origin, kind: Kind) -> Iterator[Document | Failur
             from ingest.read.mbox import read_mbox
 
             yield from read_mbox(data, origin)
+        case _:
+            yield _read_single(data, origin, kind)
+
+
+def _read_single(data: bytes, origin: Origin, kind: _Single) -> Document | Failure:  # noqa: C901 - one case a family
+    match kind:
+        case "text":
+            from ingest.read.text import read_text
+
+            return read_text(data, origin)
+        case "markdown":
+            from ingest.read.markdown import read_markdown
+
+            return read_markdown(data, origin)
+        case "html":
+            from ingest.read.html import read_html
+
+            return read_html(data, origin)
+        case "csv":
+            from ingest.read.csv import read_csv
+
+            return read_csv(data, origin)
+        case "eml":
+            from ingest.read.eml import read_eml
+
+            return read_eml(data, origin)
+        case "code":
+            from ingest.read.code import read_code
+
+            return read_code(data, origin)
+        case "pdf":
+            from ingest.read.pdf import read_pdf
+
+            return read_pdf(data, origin)
+        case "docx" | "odt" | "rtf" | "epub" | "pptx":
+            from ingest.read.office import read_office
+
+            return read_office(data, origin, kind)
+        case "xlsx":
+            from ingest.read.sheet import read_sheet
+
+            return read_sheet(data, origin)
+        case "image":
+            from ingest.read.image import read_image
+
+            return read_image(data, origin)
         case "notebook":
             from ingest.read.notebook import read_notebook
 
-            yield read_notebook(data, origin)
+            return read_notebook(data, origin)
         case "web":
             from ingest.read.web import read_web
 
-            yield read_web(data, origin)
+            return read_web(data, origin)
         case never:
             assert_never(never)
