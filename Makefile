@@ -65,8 +65,9 @@ style:
 	$(BIN)/lint-imports
 	$(BIN)/flake8 rag ingest api eval
 
-test-slow: setup $(GGUF) ## tests that take minutes
+test-slow: setup $(GGUF) ## tests that take minutes, and properties of examples drawn anew
 	$(BIN)/python -P -m pytest -q -m slow
+	$(BIN)/python -P -m pytest -q -m "not slow" --hypothesis-profile=random tests/property
 
 # A download that breaks off leaves no model behind.
 $(GGUF): | $(READY)

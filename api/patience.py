@@ -109,10 +109,6 @@ class PatientMeter(Meter):
         super().__init__("thread", power=power, ledger=ledger)
         self._patience = patience
 
-    def check(self) -> None:
-        """See `rag.meter.Meter.check`; raises StoppedError once nobody waits."""
-        self._patience.check()
-
     def stage(self, name: str, *, lane: Lane | None = None, child: CpuClock | None = None) -> Stage:
         """See `rag.meter.Meter.stage`; raises StoppedError once nobody waits."""
         self._patience.begin(name)

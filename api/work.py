@@ -19,6 +19,7 @@ from api.service import Service
 from api.ticket import Ticket
 from rag.cost import Measurement
 from rag.engine import Engine
+from rag.http import watched
 from rag.meter import Meter
 from rag.power.figure import rounded
 from rag.settings import GeneratorName, Settings
@@ -155,7 +156,7 @@ async def _attempt(service: Service, work: Work[_T], way: Way, deadline: float, 
 
     def run() -> tuple[_T, Measurement]:
         patience.begin("open")
-        with PatientMeter(patience, service.power, service.ledger) as meter:
+        with watched(patience.check), PatientMeter(patience, service.power, service.ledger) as meter:
             return work.run(way, meter)
 
     result, measurement = await service.admission.run(run, patience, nobody)

@@ -141,12 +141,14 @@ class _Run(Changes):
         """An empty folder is a mistake, not an empty collection."""
         where = ", ".join([*map(str, self.request.paths), *self.request.urls])
         first = f"; first reason: {self.tally.failed[0].path}: {self.tally.failed[0].message}" if self.tally.failed else ""
-        raise InputError(
-            f"nothing to ingest in {where}: {n_found} files found, none readable{first}; "
-            "give a folder with text, Markdown, HTML, PDF, Office documents, tables, JSONL, mail, notebooks, archives or source code, "
-            "and check --include, --exclude and .ragignore",
-            code="nothing_to_ingest",
-        )
+        read, way_out = "no page could be read", "put that right, or give another address"
+        if self.request.paths:
+            read = f"{n_found} files found, none readable"
+            way_out = (
+                "give a folder with text, Markdown, HTML, PDF, Office documents, tables, JSONL, mail, notebooks, archives or source "
+                "code, and check --include, --exclude and .ragignore"
+            )
+        raise InputError(f"nothing to ingest in {where}: {read}{first}; {way_out}", code="nothing_to_ingest")
 
     def _job(self, found: FoundFile | Failure, known: Mapping[str, SourceRow]) -> Job[_Item]:
         """Open a file, and see by its bytes whether there is anything to do."""

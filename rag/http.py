@@ -77,7 +77,7 @@ _LOOK_S = 0.1
 
 @contextmanager
 def watched(check: Callable[[], None]) -> Iterator[None]:
-    """Call a check several times a second for as long as an answer of a server is waited for in this thread.
+    """Call a check several times a second for as long as a server is waited for in this thread.
 
     Args:
         check: What it raises ends the wait, and the connection with it.
@@ -110,6 +110,20 @@ def wait_to_read(sock: socket.socket, deadline: float) -> None:
             check()
 
 
+def pause(seconds: float) -> None:
+    """Wait, and look meanwhile whether anybody still waits.
+
+    Args:
+        seconds: How long.
+    """
+    check = _CHECK.get()
+    end = time.monotonic() + seconds
+    while (left_s := end - time.monotonic()) > 0:
+        time.sleep(min(left_s, _LOOK_S) if check else left_s)
+        if check:
+            check()
+
+
 class JsonServer:
     """A server that takes JSON by POST; safe to share between threads. Opening it sends nothing.
 
@@ -126,7 +140,7 @@ class JsonServer:
     """
 
     def __init__(
-        self, section: str, limit: str, url: str, model: str, api_key: str, sleep: Callable[[float], None] = time.sleep
+        self, section: str, limit: str, url: str, model: str, api_key: str, sleep: Callable[[float], None] = pause
     ) -> None:
         if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ConfigError(f"{section}.api_key (secret) has a space, a line end or a letter outside ASCII; copy it again")

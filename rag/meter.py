@@ -115,9 +115,6 @@ class Meter:
             self._ledger.leave(self._entered, self._own_ns() if is_own else 0)
             self._check_thread()
 
-    def check(self) -> None:
-        """Called while a stage waits for others; a meter whose caller may leave raises here what ends the work."""
-
     def stage(self, name: str, *, lane: Lane | None = None, child: CpuClock | None = None) -> Stage:
         """Charge the body to a stage, also when it raises; a stage entered again adds up.
 

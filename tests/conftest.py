@@ -7,8 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes import HashEmbedder
+
+# The machines that run this are slow and shared: no example has a deadline, and a run of `make test` tries what the run before it tried,
+# so that a failure means a change. `make test-slow` draws other examples every time.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None, derandomize=False)
+settings.load_profile("repeatable")
 
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,17 +38,34 @@ class EmbeddingServer:
         url = f"http://127.0.0.1:{self.port}/v1"
         return EmbedderSettings("http", "hash", url, api_key, timeout_s, max_tokens)
 
+    @contextmanager
+    def holding(self, n: int) -> Iterator[threading.Event]:
+        """The next answers come once the event is set, or the block has ended; the limits of who asks must be as long."""
+        release = threading.Event()
+
+        def wait(exchange: Exchange) -> None:
+            release.wait(60)
+            exchange.answer_well()
+
+        self.next_answers.extend([wait] * n)
+        try:
+            yield release
+        finally:
+            release.set()
+
 
 class Exchange(JsonExchange):
     state: EmbeddingServer
+    texts: list[str]
 
     def receive(self, body: dict[str, Any]) -> None:
-        self.state.requests.append(Request(self.path, self.headers["Authorization"], body["input"], body["model"]))
+        self.texts = body["input"]
+        self.state.requests.append(Request(self.path, self.headers["Authorization"], self.texts, body["model"]))
         answer = self.state.next_answers.popleft() if self.state.next_answers else Exchange.answer_well
         answer(self)
 
     def answer_well(self) -> None:
-        vectors = self.state.embedder.embed(self.state.requests[-1].texts)
+        vectors = self.state.embedder.embed(self.texts)
         data = [{"object": "embedding", "index": i, "embedding": [3 * float(x) for x in v]} for i, v in enumerate(vectors)]
         # Out of order and not of unit length, as the protocol allows.
         self.send_json({"object": "list", "data": data[::-1]})

@@ -371,17 +371,34 @@ def test_ingest_without_deferral_says_null(fresh: Command, tmp_path: Path) -> No
     assert ingested(fresh, tmp_path)["deferred"] is None
 
 
-def test_ingest_waits_for_the_cleaner_window_and_counts_what_that_saved(fresh: Command, tmp_path: Path) -> None:
-    cleaner = datetime.now(tz=UTC) + timedelta(seconds=2)
-    rows = [(cleaner - timedelta(hours=1), cleaner, 400), (cleaner, cleaner + timedelta(hours=1), 100)]
+class Clock:
+    """Takes the place of `time`: it stands still but for sleep, which is over at once."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+
+    def time(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_ingest_waits_for_the_cleaner_window_and_counts_what_that_saved(
+    fresh: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    monkeypatch.setattr("ingest.cli.time", Clock(asked.timestamp()))
+    cleaner = asked + timedelta(hours=1)
+    rows = [(asked, cleaner, 400), (cleaner, cleaner + timedelta(hours=1), 100)]
     lines = [f"{start.isoformat()},{end.isoformat()},{grams}" for start, end, grams in rows]
     (tmp_path / "forecast.csv").write_text("\n".join(["start,end,g_per_kwh", *lines]))
-    options = ("--defer-until", "+10m", "--forecast", tmp_path / "forecast.csv", "--expected-duration", "1m")
+    options = ("--defer-until", "+2h", "--forecast", tmp_path / "forecast.csv", "--expected-duration", "1m")
     deferred = ingested(fresh, tmp_path, *options)["deferred"]
     assert deferred["deferred"] is True
-    assert deferred["waited_s"] > 0
+    assert deferred["waited_s"] == pytest.approx(3600)
     assert deferred["window_g_per_kwh"] == pytest.approx(100)
-    assert deferred["now_g_per_kwh"] > 100
+    assert deferred["now_g_per_kwh"] == pytest.approx(400)
     assert deferred["saved_g"]["value"] > 0
     assert "counterfactual" in deferred["saved_g"]["source"]
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rag.clocks import Lane
 from rag.errors import ModelError
-from rag.http import JsonServer
+from rag.http import JsonServer, pause
 from rag.models.registry import SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelTokenizer
 from rag.settings import EmbedderSettings
@@ -48,7 +47,7 @@ class HttpEmbedder:
             does not answer well a ModelError.
     """
 
-    def __init__(self, settings: EmbedderSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: EmbedderSettings, sleep: Callable[[float], None] = pause) -> None:
         self._settings = settings
         self._server = JsonServer("embedder", "max_tokens", settings.url, settings.model, settings.api_key, sleep)
         self._tokenizer = ModelTokenizer(SHIPPED_DIR / SHIPPED_NAME / TOKENIZER_NAME)

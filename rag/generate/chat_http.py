@@ -21,7 +21,7 @@ from rag.clocks import CpuClock, Lane, process_clock
 from rag.cost import Figure
 from rag.errors import ConfigError, MissingExtraError, ModelError, PowerError
 from rag.generate.model import Completion, Limits, Prompt
-from rag.http import JsonServer, Reply, says_too_long
+from rag.http import JsonServer, Reply, pause, says_too_long
 from rag.power.remote import remote_energy
 from rag.settings import LanguageModelSettings
 from rag.tokens import TokenCounter, open_counter
@@ -62,7 +62,7 @@ class ChatHttp:
     def __init__(
         self,
         settings: LanguageModelSettings,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
         *,
         section: str = "language_model",
         tiktoken_cache_dir: str = "",

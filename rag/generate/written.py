@@ -19,7 +19,6 @@ from rag.generate.budget import CostModel
 from rag.generate.model import Completion, LanguageModel, Limits, Message, Prompt
 from rag.generate.prompt import NO_ANSWER, Passage, Template, escape, load_template, new_fence, render
 from rag.generate.verify import Verdict, parse, verify
-from rag.http import watched
 from rag.meter import Meter
 from rag.settings import AnswerSettings
 from rag.types import Budget, Candidate, Citation, Draft, Step, Task
@@ -159,7 +158,7 @@ class WrittenGenerator:
     def _asked(self, prompt: Prompt, limits: Limits, meter: Meter) -> Completion:
         """What the model writes, its cost charged and learnt from."""
         before_s, began = meter.cpu_s, time.monotonic()
-        with meter.stage(_STAGE, lane=self._model.lane, child=self._model.cpu), watched(meter.check):
+        with meter.stage(_STAGE, lane=self._model.lane, child=self._model.cpu):
             completion = self._model.complete(prompt, limits)
         if self._model.is_remote:
             meter.remote(self._model.energy(completion, time.monotonic() - began))

@@ -22,7 +22,7 @@ from api.service import Service
 from rag.settings import ServiceSettings, Settings
 
 # No job or reload of a test takes this long, unless it never ends.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 _Found = TypeVar("_Found")
 
 

@@ -30,6 +30,8 @@ from tests.fakes import HashEmbedder, SilentProgress
 
 QUESTION = "how hot is the oven for a loaf"
 SLOW_S = 1.5
+# An embedder that a test holds back is waited for.
+PATIENT = ServiceSettings(embed_timeout_s=60.0)
 # Limits of a fraction of a second race with the machine: on one that is busy with other work they end what should have been done.
 in_time = pytest.mark.slow
 
@@ -48,7 +50,7 @@ def embedding() -> Iterator[EmbeddingServer]:
 @pytest.fixture
 def settings(tmp_path: Path, embedding: EmbeddingServer) -> Settings:
     """Settings of a small collection whose embedder is a server that a test can slow down."""
-    found = settings_of(tmp_path / "data", embedder=embedding.settings(), answer=AnswerSettings(abstain_below=0.1))
+    found = settings_of(tmp_path / "data", embedder=embedding.settings(timeout_s=60.0), answer=AnswerSettings(abstain_below=0.1))
     folder = write_documents(tmp_path / "documents", ["bread.md", "tides.txt"])
 
     class Served(HashEmbedder):
@@ -65,8 +67,8 @@ def in_flight(service: Running, n: int) -> None:
 
 
 def test_request_beyond_the_queue_is_refused_and_probes_are_not(settings: Settings, embedding: EmbeddingServer) -> None:
-    embedding.next_answers.extend([slowly] * 2)
-    with running(settings, ServiceSettings(workers=1, queue=1)) as service, ThreadPoolExecutor(2) as clients:
+    options = replace(PATIENT, workers=1, queue=1)
+    with running(settings, options) as service, ThreadPoolExecutor(2) as clients, embedding.holding(2) as release:
         waiting = [clients.submit(service.good, "/v1/search", {"query": f"oven {i}"}) for i in range(2)]
         eventually(lambda: service.service.admission.n_in == 2)
         response = service.post("/v1/search", {"query": "tide"})
@@ -76,6 +78,7 @@ def test_request_beyond_the_queue_is_refused_and_probes_are_not(settings: Settin
             assert service.client.get(probe).status_code == 200
         assert "rag_queue_length 1.0" in service.client.get("/metrics").text
         assert 'rag_rejected_total{reason="overloaded"} 1.0' in service.client.get("/metrics").text
+        release.set()
         assert [len(one.result()["hits"]) > 0 for one in waiting] == [True, True]
         assert service.good("/v1/search", {"query": "tide"})["hits"]
 
@@ -141,8 +144,7 @@ def test_place_of_abandoned_work_is_free_again(settings: Settings, embedding: Em
 def test_work_ends_and_its_place_is_free_when_the_client_leaves(
     settings: Settings, embedding: EmbeddingServer, stream: bool
 ) -> None:
-    embedding.next_answers.append(slowly)
-    with running(settings, ServiceSettings(workers=1, queue=0)) as service:
+    with running(settings, replace(PATIENT, workers=1, queue=0)) as service, embedding.holding(1):
         body = (
             f'{{"model": "ragwatt-standard", "stream": {str(stream).lower()}, "messages": [{{"role": "user", "content": "oven"}}]}}'
         )
@@ -182,11 +184,11 @@ def test_call_of_a_language_model_ends_when_the_client_leaves(settings: Settings
 
 
 def test_identical_requests_in_flight_are_one_piece_of_work(settings: Settings, embedding: EmbeddingServer) -> None:
-    embedding.next_answers.append(slowly)
-    with running(settings) as service, ThreadPoolExecutor(4) as clients:
+    with running(settings, PATIENT) as service, ThreadPoolExecutor(4) as clients, embedding.holding(1) as release:
         found = [clients.submit(service.post, "/v1/search", {"query": QUESTION}) for _ in range(4)]
         eventually(lambda: service.service.flights.n_waiting == 4)
         assert service.service.admission.n_in == 1
+        release.set()
         answers = [one.result() for one in found]
     assert len(embedding.requests) == 1
     assert sorted(one.json()["shared"] for one in answers) == [False, True, True, True]

@@ -266,13 +266,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
     base: Path = tmp_path_factory.mktemp("guarded")
     settings: Settings = settings_of(base / "data")
     fill(settings, write_documents(base / "documents", ["bread.md"]))
-    keys = KeyStore(settings.data_dir)
+    keys = KeyStore(settings.data_dir, lambda: time.time() - 60)
     key, revoked = keys.create(["admin"])
     keys.revoke(key.caller.key_id)
-    soon = time.time() + 0.2
-    secrets = {"good": keys.create(["admin"])[1], "revoked": revoked, "expired": keys.create(["admin"], expires=soon)[1]}
+    expired = keys.create(["admin"], expires=time.time() - 30)[1]
+    secrets = {"good": keys.create(["admin"])[1], "revoked": revoked, "expired": expired}
     keys.close()
-    time.sleep(max(0.0, soon - time.time()))
     with running(settings) as found:
         yield found, secrets
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -263,17 +262,14 @@ def test_job_that_another_process_did_not_finish_is_interrupted(settings: Settin
 
 def test_running_upload_that_is_cancelled_publishes_nothing(settings: Settings) -> None:
     with running_server() as embedding:
-
-        def slowly(exchange: Exchange) -> None:
-            time.sleep(0.3)
-            exchange.answer_well()
-
-        embedding.next_answers.extend([slowly] * 50)
-        with running(replace(settings, embedder=embedding.settings())) as service:
+        served = replace(settings, embedder=embedding.settings(timeout_s=60.0))
+        embedding.next_answers.append(Exchange.answer_well)  # tells how long a vector is, before there is anything to embed
+        with running(served) as service, embedding.holding(50) as release:
             documents = [{"id": str(i), "text": f"Number {i} of many texts about {i * 7}."} for i in range(200)]
             location = service.post(f"{PLACE}/documents", {"documents": documents}).headers["location"]
             eventually(lambda: service.client.get(location).json()["progress"].get("stage") == "embed")
             assert service.client.delete(location).json()["state"] == "running"
+            release.set()
             assert service.job(location)["state"] == "cancelled"
             assert service.refused("/v1/search", {"query": "x"}) == (404, "unknown_collection")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.limits import NO_LIMITS, Limiter, Limits, span
@@ -14,8 +14,6 @@ from rag.errors import InputError, OverloadedError
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
-
-unhurried = settings(deadline=None)  # the machines that run this are slow and shared
 
 
 class Clock:
@@ -68,7 +66,6 @@ steps = st.lists(
 )
 
 
-@unhurried
 @given(st.integers(0, 7), st.integers(0, 9), steps)
 def test_buckets_are_what_they_say_they_are(n_requests: int, n_tokens: int, steps: list[tuple[int, int]]) -> None:
     clock = Clock()
@@ -88,7 +85,6 @@ def test_buckets_are_what_they_say_they_are(n_requests: int, n_tokens: int, step
                 assert (quota.remaining if quota else None) == (naive.remaining if naive.limit else None)
 
 
-@unhurried
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 10_000), st.integers(0, MINUTE))
 def test_who_waits_as_told_is_admitted_and_who_waits_a_second_less_is_not(
     n_requests: int, n_tokens: int, n_used: int, at_ns: int
@@ -106,7 +102,6 @@ def test_who_waits_as_told_is_admitted_and_who_waits_a_second_less_is_not(
     assert limiter.admit("a", limits).is_admitted
 
 
-@unhurried
 @given(st.integers(1, 500), st.integers(0, 2000))
 def test_all_of_the_limit_is_there_after_the_reset_and_not_a_nanosecond_before(limit: int, n_used: int) -> None:
     clock = Clock()
@@ -122,7 +117,6 @@ def test_all_of_the_limit_is_there_after_the_reset_and_not_a_nanosecond_before(l
     assert (before.remaining == limit, after.remaining) == (n_used == 0, limit)
 
 
-@unhurried
 @given(st.lists(st.sampled_from([-5 * MINUTE, -MINUTE, 0, MINUTE, 5 * MINUTE]) | st.integers(-MINUTE, MINUTE), max_size=30))
 def test_clock_that_goes_back_gives_nothing_twice(jumps: list[int]) -> None:
     clock = Clock()
@@ -236,7 +230,6 @@ def test_spans_are_written_as_openai_does(span_ns: int, text: str) -> None:
     assert span(span_ns) == text
 
 
-@unhurried
 @given(st.integers(0, 10**16))
 def test_span_is_never_shorter_than_it_is(span_ns: int) -> None:
     scale = {"h": 60 * MINUTE, "m": MINUTE, "s": SECOND, "ms": 1_000_000}

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -31,7 +31,7 @@ from rag.settings import ServiceSettings, Settings
 from tests.api.conftest import fill
 from tests.api.running import PATIENCE_S, Running, eventually, problem, running, settings_of
 from tests.corpus import DOCUMENTS, write_documents
-from tests.embedding_server import Exchange, running_server
+from tests.embedding_server import running_server
 from tests.fakes import HashEmbedder, SilentProgress
 
 QUESTION = "how hot is the oven for a loaf"
@@ -386,40 +386,40 @@ class Served(HashEmbedder):
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Running]:
-    """A service with one place, whose first question takes a second."""
-
-    def slowly(exchange: Exchange) -> None:
-        time.sleep(1.0)
-        exchange.answer_well()
-
+def held(tmp_path: Path) -> Iterator[tuple[Running, threading.Event]]:
+    """A service with one place, whose first question is answered once the event is set."""
     with running_server() as embedding:
-        settings = settings_of(tmp_path / "data", embedder=embedding.settings())
+        settings = settings_of(tmp_path / "data", embedder=embedding.settings(timeout_s=60.0))
         folder = write_documents(tmp_path / "documents", ["bread.md"])
         ingest(IngestRequest((folder,), "library"), settings, Served(), SilentProgress(), Meter())
-        embedding.next_answers.append(slowly)
-        with running(settings, ServiceSettings(workers=1, queue=0)) as service:
-            yield service
+        options = ServiceSettings(workers=1, queue=0, embed_timeout_s=60.0)
+        with running(settings, options) as service, embedding.holding(1) as release:
+            yield service, release
 
 
-def test_request_beyond_the_queue_is_refused(slow: Running) -> None:
+def test_request_beyond_the_queue_is_refused(held: tuple[Running, threading.Event]) -> None:
+    service, release = held
     with ThreadPoolExecutor(1) as clients:
-        waiting = clients.submit(searched, slow, QUESTION)
-        eventually(lambda: slow.service.admission.n_in == 1)
-        response = rpc(slow, "tools/call", {"name": "search", "arguments": {"query": "x"}})
-        assert problem(response) == (503, "overloaded")
-        assert int(response.headers["retry-after"]) >= 1
-        assert 'rag_rejected_total{reason="overloaded"} 1.0' in slow.client.get("/metrics").text
+        waiting = clients.submit(searched, service, QUESTION)
+        try:
+            eventually(lambda: service.service.admission.n_in == 1)
+            response = rpc(service, "tools/call", {"name": "search", "arguments": {"query": "x"}})
+            assert problem(response) == (503, "overloaded")
+            assert int(response.headers["retry-after"]) >= 1
+            assert 'rag_rejected_total{reason="overloaded"} 1.0' in service.client.get("/metrics").text
+        finally:
+            release.set()
         assert waiting.result()["structuredContent"]["results"]
 
 
 @pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28"])
-def test_work_ends_and_its_place_is_free_when_the_client_leaves(slow: Running, version: str) -> None:
+def test_work_ends_and_its_place_is_free_when_the_client_leaves(held: tuple[Running, threading.Event], version: str) -> None:
+    service, _ = held
     call = {"name": "search", "arguments": {"query": QUESTION}}
     prefix = "io.modelcontextprotocol/"
     meta: dict[str, object] = {f"{prefix}protocolVersion": version, f"{prefix}clientCapabilities": {}}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call | {"_meta": meta}})
-    host, port = slow.url.removeprefix("http://").split(":")
+    host, port = service.url.removeprefix("http://").split(":")
     head = [
         "POST /mcp HTTP/1.1",
         f"host: {host}",
@@ -432,9 +432,9 @@ def test_work_ends_and_its_place_is_free_when_the_client_leaves(slow: Running, v
     ]
     with socket.create_connection((host, int(port))) as client:
         client.sendall(("\r\n".join(head) + f"\r\n\r\n{body}").encode())
-        eventually(lambda: slow.service.admission.n_running == 1)
-    eventually(lambda: slow.service.admission.n_in == 0)
-    assert eventually(lambda: "rag_cancelled_total 1.0" in slow.client.get("/metrics").text)
+        eventually(lambda: service.service.admission.n_running == 1)
+    eventually(lambda: service.service.admission.n_in == 0)
+    assert eventually(lambda: "rag_cancelled_total 1.0" in service.client.get("/metrics").text)
 
 
 # What only a process has: its standard output, its log, its end, and the packages that it finds.

@@ -68,6 +68,6 @@ def test_wrong_answers_come_from_answered_questions_of_other_documents() -> None
 def test_wrapper_is_the_command_it_stands_for(tmp_path: Path, share: float) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAG_")}
     done = subprocess.run(
-        [wrapper(tmp_path / "rag", share), "--help"], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [wrapper(tmp_path / "rag", share), "--help"], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["usage:", "rag"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, permutation_test
 
@@ -27,7 +27,6 @@ from eval.statistics import (
 from rag.errors import InputError
 
 # The first example loads what the others find loaded.
-unhurried = settings(deadline=None)
 # Multiples of 1/4 add up without rounding, so that ties are ties for the oracle too.
 quarters = st.integers(-8, 8).map(lambda n: n / 4)
 grouped = st.lists(st.tuples(quarters, st.sampled_from("abcdefgh")), min_size=1, max_size=20)
@@ -44,7 +43,6 @@ def own(n: int) -> list[str]:
     return [f"g{i}" for i in range(n)]
 
 
-@unhurried
 @given(pairs=grouped, seed=st.integers(0, 99))
 def test_bootstrap_draws_whole_groups_as_a_naive_loop_does(pairs: list[tuple[float, str]], seed: int) -> None:
     values, groups = zip(*pairs, strict=True)
@@ -54,7 +52,6 @@ def test_bootstrap_draws_whole_groups_as_a_naive_loop_does(pairs: list[tuple[flo
     assert bootstrap_ratios(values, [1.0] * len(values), groups, seed=seed, n_draws=7).tolist() == pytest.approx(expected)
 
 
-@unhurried
 @given(pairs=grouped, margin=st.sampled_from([0.0, 0.25, 1.0]))
 def test_sign_flips_of_few_groups_are_all_tried(pairs: list[tuple[float, str]], margin: float) -> None:
     sums = [sum(value + margin for value in values) for values in by_group(pairs).values()]
@@ -81,7 +78,6 @@ def test_drawn_sign_flips_come_near_to_all_of_them(seed: int) -> None:
     assert abs(sign_flip_p(values, own(14)) - exact) <= 4 * math.sqrt(exact * (1 - exact) / 9999)
 
 
-@unhurried
 @given(flags=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(flags: list[tuple[bool, bool]]) -> None:
     lost, won = sum(a > b for a, b in flags), sum(a < b for a, b in flags)
@@ -89,7 +85,6 @@ def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(flags: list[tuple
     assert mcnemar_p([float(a) for a, _ in flags], [float(b) for _, b in flags]) == pytest.approx(expected)
 
 
-@unhurried
 @given(p_values=st.lists(st.floats(0, 1), max_size=12))
 def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
     adjusted = holm(p_values)
@@ -102,7 +97,6 @@ def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
         assert {i for i, p in enumerate(adjusted) if p <= level} == rejected
 
 
-@unhurried
 @given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=40))
 def test_bounds_stand_in_order_around_the_mean(values: list[float]) -> None:
     found = ratio_interval(values, [1.0] * len(values), own(len(values)))
@@ -111,7 +105,6 @@ def test_bounds_stand_in_order_around_the_mean(values: list[float]) -> None:
     assert ends == sorted(end for end in ends if end is not None)
 
 
-@unhurried
 @given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=40))
 def test_standard_error_is_that_of_a_mean_where_every_question_is_its_own_group(values: list[float]) -> None:
     found = ratio_interval(values, [1.0] * len(values), own(len(values)))

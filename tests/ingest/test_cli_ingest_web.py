@@ -116,7 +116,9 @@ def test_folder_around_the_data_directory_does_not_remove_pages(local: Local, si
 
 def test_site_without_a_page_is_nothing_to_ingest(local: Local, site: Site) -> None:
     site.pages.clear()
-    with pytest.raises(InputError, match=f"nothing to ingest in {site.address}/docs/") as caught:
+    with pytest.raises(
+        InputError, match=f"nothing to ingest in {site.address}/docs/: no page could be read; first reason: "
+    ) as caught:
         local.ingest(site.address + "/docs/")
     assert caught.value.code == "nothing_to_ingest"
 

@@ -61,14 +61,14 @@ def record(**changes: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["a.md", "a.txt", "a.html", "a.py"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=60), max_tokens=st.integers(25, 60))
 def test_chunks_come_back_as_they_were(name: str, pieces: list[str], max_tokens: int) -> None:
     for document in read_as(name, "".join(pieces)):
         assert_same(document, max_tokens)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(st.sampled_from(["a,b", "a b c d e f,g h i j k", '"x\ny",z', "", "1,2"]), min_size=1, max_size=40))
 def test_rows_of_tables_come_back_with_their_numbers(rows: list[str]) -> None:
     for document in read_as("a.csv", cells(*rows)):

@@ -33,7 +33,7 @@ def test_files_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert ids(walk([tmp_path])) == sorted(["b.md", "a/z.md", "a.md", "a/b/c.md", "ä.md", "a-b.md", "B.md"], key=str.encode)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(names=st.sets(st.sampled_from(["a", "b", "a.b", "a-", "é", "a/b", "b/a", "a.b/c", "c/d/e", "c/d.e"]), max_size=6))
 def test_order_is_that_of_the_bytes_for_any_tree(tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
     root = tmp_path_factory.mktemp("tree")

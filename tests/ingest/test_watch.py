@@ -24,7 +24,7 @@ from tests.fakes import HashEmbedder, SilentProgress
 
 pytest.importorskip("watchfiles", reason="the extra [watch] is not installed")
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Watched:

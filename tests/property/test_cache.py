@@ -52,7 +52,7 @@ def still_true(answer: Answer, collection: Collection) -> bool:
 
 
 @given(scripts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_answer_is_ever_stale_and_none_is_lost_to_an_edit_elsewhere(script: list[tuple[str, str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = AnswerCache(Path(folder), min_cosine=0.3)
@@ -86,7 +86,7 @@ def test_no_answer_is_ever_stale_and_none_is_lost_to_an_edit_elsewhere(script: l
     st.sampled_from(DOC_IDS),
     st.sampled_from(["x", "y", ""]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_edit_ends_exactly_the_answers_that_cite_it(cited: list[str], edited: str, text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = AnswerCache(Path(folder))
@@ -131,6 +131,5 @@ answers = st.builds(
 
 
 @given(answers)
-@settings(deadline=None)
 def test_an_answer_comes_back_as_it_was_written(answer: Answer) -> None:
     assert answer_from(payload_of(answer)) == answer

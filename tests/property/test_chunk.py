@@ -147,7 +147,7 @@ def graphemes(text: str) -> list[tuple[int, int]]:
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_no_chunk_is_over_the_limit(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
     tokenizer, limit = tokenizer_and_limit
     for span in chunk_document(document, tokenizer, limit):
@@ -157,7 +157,7 @@ def test_no_chunk_is_over_the_limit(document: Document, tokenizer_and_limit: tup
 @given(
     parts=st.lists(words | st.text(max_size=40), min_size=1, max_size=6), gap=st.sampled_from([" ", "\t", "\n", "。", "！", "？"])
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_tokens_of_parts_add_up_with_the_shipped_tokenizer(parts: list[str], gap: str, shipped: Embedder) -> None:
     parts = [normalise(part) + gap for part in parts]
     n_special = shipped.count_tokens("")
@@ -168,7 +168,7 @@ def test_tokens_of_parts_add_up_with_the_shipped_tokenizer(parts: list[str], gap
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_chunks_of_a_tokenizer_that_adds_up_are_those_of_counting_each(document: Document, shipped: Embedder) -> None:
     limit = MAX_TOKENS["adding"]
     counted = chunk_document(document, AddingTokenizer(shipped, adds_up=False), limit)
@@ -184,7 +184,7 @@ def test_tokenizer_that_adds_up_counts_context_lines_only(shipped: Embedder) -> 
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_no_chunk_cuts_a_graphemeascend_without_overlap_trimmed_and_cover_every_section(
     document: Document, tokenizer_and_limit: tuple[Tokenizer, int]
 ) -> None:
@@ -198,7 +198,7 @@ def test_no_chunk_cuts_a_graphemeascend_without_overlap_trimmed_and_cover_every_
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_no_chunk_cuts_a_grapheme(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
     tokenizer, limit = tokenizer_and_limit
     borders = {at for span in chunk_document(document, tokenizer, limit) for at in (span.start, span.end)}
@@ -211,14 +211,14 @@ def test_no_chunk_cuts_a_grapheme(document: Document, tokenizer_and_limit: tuple
 
 
 @given(document=documents())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_same_document_gives_the_same_chunks(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
     tokenizer, limit = tokenizer_and_limit
     assert chunk_document(document, tokenizer, limit) == chunk_document(document, tokenizer, limit)
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_place_of_a_chunk_is_that_of_its_first_character(document: Document, tokenizer_and_limit: tuple[Tokenizer, int]) -> None:
     tokenizer, limit = tokenizer_and_limit
     for span in chunk_document(document, tokenizer, limit):
@@ -226,7 +226,7 @@ def test_place_of_a_chunk_is_that_of_its_first_character(document: Document, tok
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_rows_and_lines_that_fit_are_not_cut(document: Document, shipped: Tokenizer) -> None:
     limit = MAX_TOKENS["shipped"]
     spans = chunk_document(document, shipped, limit)
@@ -242,7 +242,7 @@ def test_rows_and_lines_that_fit_are_not_cut(document: Document, shipped: Tokeni
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_flags_of_a_chunk_are_those_of_every_section_that_it_touches(
     document: Document, tokenizer_and_limit: tuple[Tokenizer, int]
 ) -> None:
@@ -253,7 +253,7 @@ def test_flags_of_a_chunk_are_those_of_every_section_that_it_touches(
 
 
 @given(document=documents())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_code_that_fits_is_not_cut(document: Document, shipped: Tokenizer) -> None:
     limit = MAX_TOKENS["shipped"]
     borders = {at for span in chunk_document(document, shipped, limit) for at in (span.start, span.end)}
@@ -336,7 +336,7 @@ def test_a_hundred_thousand_chunks_of_mixed_documents_have_no_violation(shipped:
 
 
 @given(heading=st.sampled_from(["Costs", "한국어 제목", "A heading of some words"]), body=words.map(normalise).filter(str.strip))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 def test_a_heading_is_not_alone_when_the_sentence_below_fits_with_it(heading: str, body: str, shipped: Tokenizer) -> None:
     text = f"{heading}\n\n{body.strip()}"
     begin = len(heading) + 2

@@ -65,7 +65,7 @@ def candidate_lists(draw: st.DrawFn) -> list[Candidate]:
 
 
 @given(question=questions, candidates=candidate_lists(), budget=st.integers(1, 300), style=styles)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_context_is_never_above_the_budget(
     question: str, candidates: list[Candidate], budget: int, style: ContextStyle, counter: TokenCounter
 ) -> None:
@@ -74,7 +74,7 @@ def test_context_is_never_above_the_budget(
 
 
 @given(question=questions, candidates=candidate_lists(), budget=st.integers(16, 300), style=styles)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_citations_are_exact_and_in_the_order_of_the_text(
     question: str, candidates: list[Candidate], budget: int, style: ContextStyle, counter: TokenCounter
 ) -> None:
@@ -88,7 +88,7 @@ def test_citations_are_exact_and_in_the_order_of_the_text(
 
 
 @given(question=questions, candidates=candidate_lists(), budget=st.integers(16, 300), style=styles)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sources_are_numbered_from_one_without_a_gap(
     question: str, candidates: list[Candidate], budget: int, style: ContextStyle, counter: TokenCounter
 ) -> None:
@@ -98,7 +98,7 @@ def test_sources_are_numbered_from_one_without_a_gap(
 
 
 @given(question=questions, candidates=candidate_lists(), budget=st.integers(16, 300), style=styles)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_same_arguments_give_the_same_context(
     question: str, candidates: list[Candidate], budget: int, style: ContextStyle, counter: TokenCounter
 ) -> None:
@@ -106,7 +106,7 @@ def test_same_arguments_give_the_same_context(
 
 
 @given(passages=st.lists(st.lists(st.sampled_from(SENTENCES[:3]), min_size=1, max_size=5), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sentences_that_say_the_same_are_packed_once(passages: list[list[str]]) -> None:
     found = []
     for rank, sentences in enumerate(passages):
@@ -119,6 +119,6 @@ def test_sentences_that_say_the_same_are_packed_once(passages: list[list[str]]) 
 
 
 @given(candidates=candidate_lists().filter(bool), style=styles)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_some_evidence_is_always_better_than_none(candidates: list[Candidate], style: ContextStyle) -> None:
     assert pack("bridge", candidates, 16, style, open_counter(SHIPPED_NAME)).citations

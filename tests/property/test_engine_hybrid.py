@@ -71,7 +71,7 @@ texts = st.lists(st.sampled_from([*WORDS, "zeppelin", "the"]), min_size=1, max_s
 filters = st.sampled_from([{}, {"side": frozenset(["l"])}, {"doc_id": frozenset(f"d{i:03}" for i in range(0, 150, 7))}])
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=texts,
     k=st.sampled_from([1, 3, 10, 200]),

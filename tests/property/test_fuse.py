@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.errors import InputError
@@ -20,8 +20,6 @@ weights = st.sampled_from([0.0, 0.7, 1.0]) | st.floats(0, 1)
 scored_rows = st.lists(st.tuples(st.integers(0, 500), bm25_values, cosine_values), max_size=40, unique_by=lambda row: row[0])
 
 Row = tuple[int, float, float]
-
-unhurried = settings(deadline=None)  # the machines that run this are slow and shared
 
 
 def arrays(rows: list[Row]) -> tuple[Rows, Scores, Scores]:
@@ -37,7 +35,6 @@ def naive(rows: list[Row], weight: float) -> dict[int, float]:
     return {row: (1 - weight) * (bm25 / top if top else 0.0) + weight * cosine for row, bm25, cosine in rows}
 
 
-@unhurried
 @given(scored_rows, weights)
 def test_fused_scores_are_the_weighted_sum(rows: list[Row], weight: float) -> None:
     fused = fuse(*arrays(rows), weight)
@@ -46,7 +43,6 @@ def test_fused_scores_are_the_weighted_sum(rows: list[Row], weight: float) -> No
     np.testing.assert_allclose(fused.scores, [expected[row] for row in fused.rows.tolist()], atol=1e-6)
 
 
-@unhurried
 @given(scored_rows, weights)
 def test_fused_rows_are_ordered_by_score_and_then_by_row(rows: list[Row], weight: float) -> None:
     fused = fuse(*arrays(rows), weight)
@@ -54,7 +50,6 @@ def test_fused_rows_are_ordered_by_score_and_then_by_row(rows: list[Row], weight
     assert pairs == sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
 
-@unhurried
 @given(scored_rows, weights)
 def test_every_row_keeps_the_scores_of_its_sources(rows: list[Row], weight: float) -> None:
     fused = fuse(*arrays(rows), weight)
@@ -63,7 +58,6 @@ def test_every_row_keeps_the_scores_of_its_sources(rows: list[Row], weight: floa
     assert dict(zip(fused.rows.tolist(), found, strict=True)) == known
 
 
-@unhurried
 @given(scored_rows, weights, st.randoms(use_true_random=False))
 def test_order_of_the_candidates_does_not_matter(rows: list[Row], weight: float, random: object) -> None:
     shuffled = sorted(rows, key=lambda _: random.random())  # type: ignore[attr-defined]
@@ -83,7 +77,6 @@ def test_equal_scores_are_ordered_by_row() -> None:
     assert fuse(*arrays([(9, 1.0, 0.5), (2, 1.0, 0.5), (5, 1.0, 0.5)]), 0.7).rows.tolist() == [2, 5, 9]
 
 
-@unhurried
 @given(st.lists(st.integers(0, 50)).map(set), st.lists(st.integers(0, 50)).map(set))
 def test_union_is_ascending_and_without_repeats(first: set[int], second: set[int]) -> None:
     found = union(np.array(list(first), np.int64), np.array(list(second), np.int64))
@@ -122,7 +115,6 @@ def decided_early(asked: Asked, weight: float, k: int) -> tuple[list[int], list[
     return fused.rows[:k].tolist(), fused.scores[:k].tolist()
 
 
-@unhurried
 @given(searches(), weights, st.integers(1, 12))
 def test_no_contender_of_the_first_k_is_dropped(asked: Asked, weight: float, k: int) -> None:
     rows, bm25, cosine = arrays(asked.rows)
@@ -130,7 +122,6 @@ def test_no_contender_of_the_first_k_is_dropped(asked: Asked, weight: float, k: 
     assert set(fuse(rows, bm25, cosine, weight).rows[:k].tolist()) <= set(rows[kept].tolist())
 
 
-@unhurried
 @given(searches(), weights, st.integers(1, 12))
 def test_deciding_early_gives_the_first_k_of_all_with_their_scores(asked: Asked, weight: float, k: int) -> None:
     everything = fuse(*arrays(asked.rows), weight)

@@ -93,7 +93,7 @@ def picture(data_dir: Path, version: int) -> tuple[object, ...]:
 
 
 @given(script=edits)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_edits_and_ingests_in_any_order_end_in_the_collection_made_from_scratch(script: list[tuple[str, str, str]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)

@@ -332,9 +332,10 @@ def test_answer_of_something_else_is_an_error_and_no_empty_result(scripted: Scri
     assert caught.value.code == "bad_answer"
 
 
-def test_service_that_is_not_there_is_an_error() -> None:
+def test_service_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rag.http._FIRST_PAUSE_S", 0.0)
     with pytest.raises(ModelError) as caught:
-        RagRetriever(url="http://127.0.0.1:9", timeout_s=0.3).invoke("why?")
+        RagRetriever(url="http://127.0.0.1:9", timeout_s=5.0).invoke("why?")
     assert caught.value.code == "RagRetriever_unavailable"
 
 

@@ -182,13 +182,13 @@ def test_estimate_counts_what_the_shipped_tokenizer_hides(estimate: TokenCounter
 
 
 @given(text=hostile)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_estimate_is_at_least_the_count_of_the_shipped_tokenizer(text: str, estimate: TokenCounter, shipped: TokenCounter) -> None:
     assert estimate.count(text) >= shipped.count(text)
 
 
 @given(left=hostile, right=hostile)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_estimate_of_joined_lines_is_at_most_one_above_the_sum_and_not_below_either(
     left: str, right: str, estimate: TokenCounter
 ) -> None:

@@ -90,21 +90,21 @@ def check(data: bytes, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.binary(max_size=200))
 def test_arbitrary_bytes_give_documents_or_failures(name: str, data: bytes) -> None:
     check(data, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), glue=st.sampled_from(["", " ", "\n"]))
 def test_arbitrary_markup_keeps_sections_in_order_and_inside_the_text(name: str, pieces: list[str], glue: str) -> None:
     check(glue.join(pieces).encode(), name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.py"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), glue=st.sampled_from(["", " ", "\n"]))
 @example(pieces=["\u200d", "|-"], glue="\n")
 def test_line_of_a_section_is_that_of_its_first_character(name: str, pieces: list[str], glue: str) -> None:
@@ -114,7 +114,7 @@ def test_line_of_a_section_is_that_of_its_first_character(name: str, pieces: lis
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.py"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=st.text(max_size=60))
 def test_text_of_files_that_are_read_as_they_stand_is_their_normalised_content(name: str, text: str) -> None:
     for document in documents(read(text.encode("utf-8", "surrogatepass"), Origin(Path(name), "id", "uri", None))):

@@ -102,7 +102,7 @@ def test_what_is_no_parquet_file_is_unreadable(data: bytes) -> None:
     assert found.code == "unreadable"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(at=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.booleans())
 def test_damaged_file_gives_documents_or_failures(at: int, value: int, cut: bool) -> None:
     whole = bytearray(parquet({"id": ["a", "b"], "text": ["one", "two"]}))

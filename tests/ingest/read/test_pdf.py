@@ -327,7 +327,7 @@ def test_missing_page_content_leaves_the_other_pages() -> None:
 WHOLE = small_pdf([content_of([Shown(50, 800, "Heat", 20), *column([PROSE, "\xb7 a", "b", "c"])]), content_of(column([PROSE]))])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.binary(min_size=0, max_size=4)), min_size=1, max_size=6), st.booleans()
 )

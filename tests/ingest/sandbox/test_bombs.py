@@ -15,7 +15,7 @@ from tests.made.bombs import BOMBS, bombs
 # Large enough that what is refused for its size is.
 SCALE = 0.02
 LIMITS = IngestSettings(
-    workers=2, file_timeout_s=20.0, file_cpu_s=4, file_memory_bytes=600_000_000, max_output_bytes=8_000_000, ocr_languages=""
+    workers=2, file_timeout_s=60.0, file_cpu_s=12, file_memory_bytes=600_000_000, max_output_bytes=8_000_000, ocr_languages=""
 )
 # What must be refused at this scale; the rest may be read, if that stays within the limits.
 REFUSED = {

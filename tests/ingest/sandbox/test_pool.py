@@ -173,7 +173,7 @@ def test_folder_for_temporary_files_is_removed(tmp_path: Path) -> None:
 
 def test_process_that_the_reader_left_behind_is_ended_with_it(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    assert act(tmp_path, f"fork {told}", limits=replace(LIMITS, file_timeout_s=2.0)).codes == ["timeout"]
+    assert act(tmp_path, f"fork {told}", limits=replace(LIMITS, file_timeout_s=5.0)).codes == ["timeout"]
     assert gone(int(told.read_text(encoding="ascii")))
 
 
@@ -308,7 +308,7 @@ WORDS = st.sampled_from(
 CONTENT = st.lists(WORDS, max_size=60).map(" ".join)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(st.tuples(st.sampled_from(NAMES), CONTENT), min_size=1, max_size=12))
 def test_three_processes_give_what_one_process_gives_in_order(tmp_path: Path, contents: list[tuple[str, str]]) -> None:
     embedder = open_embedder(EmbedderSettings(), tmp_path)

@@ -377,24 +377,24 @@ def test_server_that_never_accepts_is_a_timeout() -> None:
 def test_slow_pieces_are_a_timeout_and_no_half_answer(server: ChatServer) -> None:
     def dawdle(exchange: Exchange) -> None:
         exchange.begin_stream()
-        for _ in range(100):
+        for _ in range(600):
             exchange.send_event(word("word "))
             time.sleep(0.05)
 
     began = time.monotonic()
     assert failure(server, dawdle, Limits(16, 0.2)).code == "timeout"
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 20
 
 
 def test_slow_headers_are_a_timeout(server: ChatServer) -> None:
     def dawdle(exchange: Exchange) -> None:
-        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 80:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 600:
             exchange.wfile.write(bytes([byte]))
             time.sleep(0.05)
 
     began = time.monotonic()
     assert failure(server, dawdle, Limits(16, 0.2)).code == "timeout"
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 20
 
 
 def test_time_of_the_tries_is_counted_together(server: ChatServer) -> None:

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from rag.errors import ConfigError, MissingExtraError, ModelError
 from rag.generate import open_generator
-from rag.generate.gguf import Gguf, checked_copy
+from rag.generate.gguf import Gguf, _exchange, checked_copy
 from rag.generate.model import Completion, Ending, Limits, Message, Prompt
 from rag.meter import Meter
 from rag.models.gguf import GgufModel, find_gguf
@@ -29,8 +30,6 @@ from tests.rag.models.test_gguf_header import gguf
 needs_runtime = pytest.mark.usefixtures("llama_runtime")
 LIMITS = Limits(max_tokens=32, timeout_s=300.0)
 FRANCE = Prompt("test", text="The capital of France is", stop=("\n",))
-# Continued for ever by a small model.
-ENDLESS = Prompt("test", text="one two three one two three one two three one two")
 SOURCE = "The Eiffel Tower stands in Paris. It was finished in 1889, and is 330 m tall; the naïve “café” (你好) doesn't close."
 
 
@@ -65,7 +64,7 @@ def run(code: str, path: Path, **environment: str) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -251,16 +250,26 @@ def test_copy_that_the_cap_cut_after_a_word_is_whole() -> None:
     assert checked_copy(written(" stands in Paris", "length"), SOURCE).text == " stands in Paris"
 
 
-def test_waiting_for_another_answer_takes_of_the_time(model: Gguf) -> None:
+def test_waiting_for_another_answer_takes_of_the_time(model: Gguf, monkeypatch: pytest.MonkeyPatch) -> None:
     model.count(FRANCE)  # loads
+    asked, release = threading.Event(), threading.Event()
+
+    def held(address: str, path: str, body: bytes, timeout_s: float) -> object:
+        asked.set()
+        release.wait(60)
+        return _exchange(address, path, body, timeout_s)
+
+    monkeypatch.setattr("rag.generate.gguf._exchange", held)
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(model.complete, ENDLESS, Limits(1500, 3.0))
-        while not other.running():
-            time.sleep(0.01)
-        time.sleep(0.3)
-        with pytest.raises(ModelError) as caught:
-            model.complete(FRANCE, Limits(8, 0.1))
-        assert not other.done()
+        other = pool.submit(model.complete, FRANCE, LIMITS)
+        try:
+            assert asked.wait(60)
+            with pytest.raises(ModelError) as caught:
+                model.complete(FRANCE, Limits(8, 0.1))
+            assert not other.done()
+        finally:
+            release.set()
+        assert other.result().text
     assert caught.value.code == "timeout"
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.errors import ConfigError, InputError
@@ -107,14 +107,12 @@ def test_chat_says_how_to_abstain_and_ends_with_the_question() -> None:
 
 
 @given(templates, hostile, passages)
-@settings(deadline=None)
 def test_no_control_token_gets_in_from_documents_or_question(template: Template, question: str, some: list[Passage]) -> None:
     text = sent(render(template, question, some, new_fence(question, some)))
     assert [token for token in CONTROL_TOKENS if token in text] == []
 
 
 @given(templates, hostile, passages)
-@settings(deadline=None)
 def test_documents_stay_inside_their_fence_and_the_question_outside(template: Template, question: str, some: list[Passage]) -> None:
     fence = new_fence(question, some)
     _, documents, after = (one_line(part) for part in sent(render(template, question, some, fence)).split(fence))
@@ -123,7 +121,6 @@ def test_documents_stay_inside_their_fence_and_the_question_outside(template: Te
 
 
 @given(hostile, passages)
-@settings(deadline=None)
 def test_nothing_begins_a_line_of_its_own_in_few_shot(question: str, some: list[Passage]) -> None:
     template = TEMPLATES["few-shot"]
     prompt = render(template, question, some, new_fence(question, some))
@@ -131,7 +128,6 @@ def test_nothing_begins_a_line_of_its_own_in_few_shot(question: str, some: list[
 
 
 @given(templates, hostile, passages)
-@settings(deadline=None)
 def test_everything_before_the_fence_is_fixed(template: Template, question: str, some: list[Passage]) -> None:
     fence = new_fence(question, some)
     ours, other = (sent(prompt) for prompt in (render(template, question, some, fence), render(template, "Why?", PASSAGES, fence)))
@@ -140,7 +136,6 @@ def test_everything_before_the_fence_is_fixed(template: Template, question: str,
 
 
 @given(templates, hostile, passages, st.from_regex("[0-9a-f]{8}", fullmatch=True))
-@settings(deadline=None)
 def test_another_fence_changes_nothing_but_the_fence(template: Template, question: str, some: list[Passage], other: str) -> None:
     fence = new_fence(question, some)
     if other not in sent(render(template, question, some, fence)):
@@ -182,7 +177,6 @@ def test_control_token_stays_readable(token: str) -> None:
 
 
 @given(hostile)
-@settings(deadline=None)
 def test_escaping_only_adds_spaces_and_twice_is_once(text: str) -> None:
     once = escape(text)
     assert once.replace(" ", "") == text.replace(" ", "")
@@ -202,7 +196,6 @@ contents = st.tuples(
 
 
 @given(contents, contents)
-@settings(deadline=None)
 def test_hash_changes_exactly_with_what_is_sent(left: tuple[str, str, str], right: tuple[str, str, str]) -> None:
     base = TEMPLATES["chat"]
     ours, theirs = (

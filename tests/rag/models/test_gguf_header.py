@@ -163,7 +163,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
     assert {refused(tmp_path, content[:n]) for n in range(len(content))} == {"gguf_truncated"}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_changed_bytes_give_a_header_or_a_model_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(gguf())
@@ -180,7 +180,7 @@ def test_changed_bytes_give_a_header_or_a_model_error(tmp_path_factory: pytest.T
         assert "".join((header.name, header.architecture, header.licence)).isprintable()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=st.binary(max_size=300), counts=st.tuples(st.integers(0, 3), st.integers(0, 3)))
 def test_noise_behind_the_magic_is_a_model_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, counts: tuple[int, int]

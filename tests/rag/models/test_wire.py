@@ -85,7 +85,7 @@ def test_crafted_depth_is_a_model_error(tmp_path: Path) -> None:
         has_external_data(write(tmp_path, field(7, graph)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary(min_size=1, max_size=200))
 def test_any_bytes_give_an_answer_or_a_model_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = write(tmp_path_factory.getbasetemp(), content)

@@ -143,7 +143,7 @@ def test_forecast_that_begins_at_the_next_step_waits_against_a_stand_in_and_says
 
 
 @given(st.lists(st.integers(0, 900), min_size=2, max_size=8), st.integers(0, 500), st.integers(1, 300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_deadline_is_never_missed_by_waiting(
     tmp_path_factory: pytest.TempPathFactory, grams: list[int], until_minutes: int, minutes: int
 ) -> None:

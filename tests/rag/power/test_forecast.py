@@ -145,7 +145,7 @@ def test_columns_are_found_by_name_and_blank_lines_skipped(tmp_path: Path) -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 3)), min_size=1, max_size=12), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_order_of_rows_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, hours: list[tuple[int, int]], random: Random
 ) -> None:

@@ -273,7 +273,7 @@ steps = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(steps, max_size=25), has_tree=st.booleans(), pue=st.sampled_from([1.0, 1.4]))
 def test_nothing_says_measured_and_apportioned_only_with_a_counter_read_in_its_window(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[float, float, str]], has_tree: bool, pue: float

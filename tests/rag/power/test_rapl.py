@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.errors import PowerError
@@ -185,7 +185,6 @@ def test_a_wrap_is_counted_through(tree: Powercap, clock: FakeClock) -> None:
     assert spent(tree, clock, 12.0) == pytest.approx(12.0)
 
 
-@settings(deadline=None)  # files are written
 @given(
     left_uj=st.integers(0, 2_000_000_000),
     spent_uj=st.integers(1, 1_000_000_000),

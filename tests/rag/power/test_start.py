@@ -198,7 +198,7 @@ def forecasts(draw: st.DrawFn) -> Forecast:
 
 
 @given(forecasts(), st.integers(1, 600), st.integers(1, 200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_start_by_the_minute_is_better_than_the_chosen_one(forecast: Forecast, until_minutes: int, minutes: int) -> None:
     deadline_s, duration_s = NOW + 60.0 * until_minutes, 60.0 * minutes
     choice = choose_start(forecast, NOW, deadline_s, duration_s)

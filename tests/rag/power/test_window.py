@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.errors import InputError, PowerError
@@ -113,7 +113,6 @@ def test_equal_names_are_said_once(tmp_path: Path) -> None:
     assert (price.source, price.boundary) == ("RAPL package-0, package-1, dram", "cpu_package+dram")
 
 
-@settings(deadline=None)  # files are written
 @given(
     seconds=st.floats(0.1, 59.0),
     watts=st.floats(1.0, 900.0),
@@ -555,7 +554,6 @@ def act(machine: Machine, what: str, seconds: float, watts: float) -> None:
         machine.tree.counter("intel-rapl:0").write_text("")
 
 
-@settings(deadline=None)  # files are written
 @given(steps=st.lists(st.one_of(STEPS, PRICE), min_size=2, max_size=30), energy_uj=st.integers(0, RANGE_UJ))
 def test_no_price_without_a_reading_at_both_ends_of_its_window(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float, float]], energy_uj: int

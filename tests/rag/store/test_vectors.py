@@ -41,7 +41,7 @@ def test_stored_vectors_keep_their_direction(catalog: Catalog, dim: int) -> None
     assert float(cosines.min()) > 0.9999
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8), st.integers(0, 2**32))
 def test_any_vector_comes_back_as_a_unit_vector_in_its_direction(catalog: Catalog, values: list[float], salt: int) -> None:
     vector = np.array([values], np.float32)
