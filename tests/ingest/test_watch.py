@@ -230,11 +230,15 @@ def test_state_of_a_folder_differs_for_equal_sizes(place: Watched) -> None:
 
 
 def test_first_signal_asks_and_the_second_interrupts() -> None:
-    with stopped_by_signals() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(PATIENCE_S)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
+    try:
+        with stopped_by_signals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.wait(PATIENCE_S)
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, inherited)
 
 
 def test_file_and_address_cannot_be_watched(place: Watched) -> None:
