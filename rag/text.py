@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
 from rag.types import Section
@@ -53,6 +54,8 @@ _BREAK = re.compile(
       | (?P<gap>\n[ \t]*(?=\n|[-*+•]\s|\d{1,3}[.)]\s|\#{1,6}\s|\|)|\f)""",
     re.VERBOSE,
 )
+# What each of them begins with. To search for one character of a set is many times faster than to try all ways at every place.
+_BREAK_BEGIN = re.compile("[.!?…。！？｡\n\f]")
 # Words after which a full stop rarely ends a sentence; lower case, without the stop.
 _ABBREVIATIONS = frozenset(
     """mr mrs ms dr prof rev gen col sgt capt lt st sr jr hon gov sen rep pres fr messrs mme mlle vs v cf eg ie e.g i.e etc al ca
@@ -126,7 +129,7 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
     end = len(text) if end is None else end
     spans: list[tuple[int, int]] = []
     begin = start
-    for match in _BREAK.finditer(text, start, end):
+    for match in _breaks(text, start, end):
         if match["stop"] and not _ends_sentence(text, begin, match, end):
             continue
         stop = match.end()
@@ -136,6 +139,15 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
         begin = stop
     _add_trimmed(spans, text, begin, end)
     return spans
+
+
+def _breaks(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+    """What `_BREAK` finds, in order."""
+    while found := _BREAK_BEGIN.search(text, start, end):
+        match = _BREAK.match(text, found.start(), end)
+        start = (match or found).end()
+        if match:
+            yield match
 
 
 def _ends_sentence(text: str, begin: int, stop: re.Match[str], end: int) -> bool:
