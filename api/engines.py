@@ -25,7 +25,8 @@ from rag.power import Power
 from rag.settings import GeneratorName, Settings
 from rag.store import Store, open_store
 from rag.store.catalog import Catalog
-from rag.store.snapshot import MANIFEST, folder_of
+from rag.store.manifest import MANIFEST
+from rag.store.snapshot import folder_of
 
 if TYPE_CHECKING:
     from rag.cache import AnswerCache

@@ -80,7 +80,7 @@ def _source(view: View, doc_id: str, start: int, end: int) -> Source:
         if chunk.source.start_char < end and chunk.source.end_char > start:
             flags.update(chunk.source.flags)
     if first is None:  # a document without text has no chunk
-        row = next(row for row in view.documents() if row.doc_id == doc_id)
+        row = view.document(doc_id)
         return Source(row.uri, row.title, (), None, None, start, end, None, {})
     return Source(first.uri, first.title, (), None, None, start, end, first.mtime, first.metadata, flags=tuple(sorted(flags)))
 

@@ -129,8 +129,7 @@ def list_documents(
     service = service_of(request)
     require(who, "query")
     version = int(_status(service, who, name)["version"])
-    after = _position(cursor)
-    rows = [row for row in collection_documents(service.settings.data_dir, name) if row.doc_id > after]
+    rows = collection_documents(service.settings.data_dir, name, after=_position(cursor), limit=limit + 1)
     page = rows[:limit]
     following = _cursor(page[-1].doc_id) if len(rows) > limit else None
     return plain_response(request, {"data": [asdict(row) for row in page], "version": version, "next_cursor": following})
@@ -270,6 +269,7 @@ def _position(cursor: str) -> str:
     try:
         form, after = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True))
         if form == 1 and isinstance(after, str):
+            after.encode()  # half of a surrogate pair is in no id
             return after
     except (ValueError, TypeError):
         pass

@@ -14,7 +14,7 @@ from rag.meter import Meter
 from rag.settings import Settings
 from rag.store import Store, open_store
 from rag.store.catalog import Catalog
-from rag.store.view import LiveChunk
+from rag.store.rows import LiveChunk
 
 COLLECTION = "default"
 

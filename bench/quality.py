@@ -19,7 +19,7 @@ from bench.corpora import Corpus
 from eval.retrieval import evaluate, score_rankings
 from rag.models.registry import SHIPPED_DIR, TOKENIZER_NAME
 from rag.models.session import ModelSession, ModelTokenizer
-from rag.store.view import LiveChunk
+from rag.store.rows import LiveChunk
 from rag.tokens import SHIPPED_NAME
 from rag.types import Query, SearchMode, Vectors
 

@@ -21,8 +21,9 @@ from zlib import crc32
 
 import numpy as np
 
+from rag.store.rows import LiveChunk, TrimRow
 from rag.store.vectors import text_digest
-from rag.store.view import LiveChunk, TrimRow, View
+from rag.store.view import View
 from rag.text import indexed_text
 
 _MAX_BLOCK_WORDS = 25

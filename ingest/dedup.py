@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from rensa import RMinHash, RMinHashLSH
 
-from rag.store.view import DuplicateRow, LiveChunk
+from rag.store.rows import DuplicateRow, LiveChunk
 
 _WORD = re.compile(r"\w+")
 _SHINGLE_WORDS = 3

@@ -8,8 +8,10 @@ from typing import Literal
 
 from rag.errors import RagError, SnapshotError
 from rag.store.catalog import Catalog
-from rag.store.snapshot import collect, folder_of, publish, verify, writer_lock
-from rag.store.view import DocumentRow
+from rag.store.manifest import read_manifest, verify
+from rag.store.rows import DocumentRow
+from rag.store.snapshot import collect, folder_of, publish, writer_lock
+from rag.store.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +56,30 @@ def data_status(data_dir: Path, only: str | None = None) -> list[CollectionStatu
         rows = [catalog.collection(only)] if only else [row for row in catalog.collections() if row.version]
         found = []
         for row in rows:
-            counts = catalog.view(row.name, row.version).counts()
             folder = folder_of(data_dir, row.name, row.version)
+            sizes = _sizes(catalog.view(row.name, row.version), folder)
             n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            found.append(
-                CollectionStatus(
-                    row.name, row.version, row.embedder, counts.n_documents, counts.n_chunks, counts.n_duplicates, n_bytes
-                )
-            )
+            found.append(CollectionStatus(row.name, row.version, row.embedder, *sizes, n_bytes))
         return found
     finally:
         catalog.close()
 
 
-def collection_documents(data_dir: Path, name: str) -> list[DocumentRow]:
-    """Documents of the current version of a collection, by id."""
+def _sizes(view: View, folder: Path) -> tuple[int, int, int]:
+    """Documents, chunks and collapsed duplicates, as the manifest tells them; counted where it is damaged: 4 ms a thousand documents."""
+    try:
+        manifest = read_manifest(folder)
+    except SnapshotError:
+        counts = view.counts()
+        return counts.n_documents, counts.n_chunks, counts.n_duplicates
+    return manifest.n_documents, manifest.n_chunks, manifest.n_chunks - manifest.n_rows
+
+
+def collection_documents(data_dir: Path, name: str, *, after: str = "", limit: int | None = None) -> list[DocumentRow]:
+    """Documents of the current version of a collection; see `rag.store.view.View.documents`."""
     catalog = Catalog(data_dir)
     try:
-        return catalog.view(name, catalog.collection(name).version).documents()
+        return catalog.view(name, catalog.collection(name).version).documents(after=after, limit=limit)
     finally:
         catalog.close()
 

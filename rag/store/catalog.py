@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rag.errors import InputError, SnapshotError
+from rag.store.rows import DuplicateRow, TrimRow
 from rag.store.schema import BLOCK_CHARS, BUSY_TIMEOUT_S, LIVE, connect, sqlite_errors
 from rag.store.vectors import VectorTable, text_digest
-from rag.store.view import DuplicateRow, TrimRow, View
+from rag.store.view import View
 from rag.text import indexed_text
 from rag.types import Document, Span
 

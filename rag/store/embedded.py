@@ -14,7 +14,8 @@ from rag.errors import SnapshotError
 from rag.index.dense import DenseIndex
 from rag.index.lexical import LexicalIndex
 from rag.store.catalog import Catalog
-from rag.store.snapshot import DENSE, LEXICAL, Lease, Manifest, folder_of, load_rows, verify
+from rag.store.manifest import Manifest, verify
+from rag.store.snapshot import DENSE, LEXICAL, Lease, folder_of, load_rows
 from rag.types import Chunk, Filters, Rows, Scored, Scores, Vector
 
 # A server sees few distinct filters (tenant, language, year); a mask takes one byte a row.

@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -34,59 +32,13 @@ from rag.errors import SnapshotError
 from rag.index.dense import INDEX_ID, build_dense
 from rag.index.lexical import ANALYSER_ID, LexicalEntry, build_lexical, label
 from rag.store.catalog import Catalog
+from rag.store.manifest import FORMAT_VERSION, MANIFEST, Manifest, entry_of, verify, write_manifest
 from rag.types import Rows
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 ROWS = "rows.npy"
 DENSE = "dense.faiss"
 LEXICAL = "lexical"
 _LOCK_NAME = "writer.lock"
-_OWN_DIGEST = "manifest_sha256"
-_WAY_OUT = "run 'rag repair'"
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """Size and SHA-256 (hex) of one file of a snapshot."""
-
-    n_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a snapshot says of itself.
-
-    Attributes:
-        format_version: Layout of the folder.
-        collection: Its collection.
-        version: From 1, rising by one with every publication.
-        embedder: Id of the embedder that made the vectors.
-        dim: Length of a vector.
-        analyser: Id of the analyser of the lexical index.
-        n_documents: Documents.
-        n_chunks: Chunks, collapsed duplicates included.
-        n_rows: Chunks in the indexes.
-        content_sha256: Digest of the documents: the same content gives the same digest, however it came about.
-        lexical_input: Digest of what the lexical index is made from.
-        dense_input: Digest of what the dense index is made from.
-        files: By path below the folder, in order of path.
-    """
-
-    format_version: int
-    collection: str
-    version: int
-    embedder: str
-    dim: int
-    analyser: str
-    n_documents: int
-    n_chunks: int
-    n_rows: int
-    content_sha256: str
-    lexical_input: str
-    dense_input: str
-    files: dict[str, FileEntry]
 
 
 @contextmanager
@@ -223,17 +175,10 @@ def _write_indexes(
         content_sha256=view.content_sha256(),
         lexical_input=lexical_input.hexdigest(),
         dense_input=dense_input.hexdigest(),
-        files={str(path.relative_to(folder)): _entry(path) for path in _files(folder)},
+        files={str(path.relative_to(folder)): entry_of(path) for path in _files(folder)},
     )
-    fields = asdict(manifest)
-    text = json.dumps({**fields, _OWN_DIGEST: _digest(fields)}, indent=1)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_manifest(folder, manifest)
     return manifest
-
-
-def _digest(fields: dict[str, Any]) -> str:
-    """SHA-256 (hex) of what a manifest says, but for this digest: nothing else vouches for that file."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _previous_manifest(data_dir: Path, collection: str, version: int) -> Manifest | None:
@@ -245,57 +190,6 @@ def _previous_manifest(data_dir: Path, collection: str, version: int) -> Manifes
         return verify(folder)
     except SnapshotError:
         return None
-
-
-def verify(folder: Path) -> Manifest:
-    """Check a snapshot folder against its manifest.
-
-    Args:
-        folder: Folder of one version.
-
-    Returns:
-        Its manifest.
-
-    Raises:
-        SnapshotError: If the manifest or a file is missing, altered or of a newer format; the message names the file.
-    """
-    manifest = _read_manifest(folder)
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise SnapshotError(f"snapshot file {path} is missing; {_WAY_OUT}", code="damaged")
-        found = _entry(path)
-        if found != expected:
-            raise SnapshotError(
-                f"snapshot file {path} is damaged: {found.n_bytes} bytes with SHA-256 {found.sha256[:12]}, "
-                f"expected {expected.n_bytes} with {expected.sha256[:12]}; {_WAY_OUT}",
-                code="damaged",
-            )
-    return manifest
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if raw["format_version"] > FORMAT_VERSION:
-            raise SnapshotError(
-                f"snapshot {folder} has format {raw['format_version']}; this version reads {FORMAT_VERSION} and older: upgrade ragwatt",
-                code="newer_format",
-            )
-        own_digest = raw.pop(_OWN_DIGEST, None)  # snapshots made before it was introduced have none
-        if own_digest is not None and own_digest != _digest(raw):
-            raise ValueError("its own checksum does not match")
-        manifest = Manifest(**{**raw, "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()}})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SnapshotError(
-            f"snapshot manifest {folder / MANIFEST} is missing or damaged: {error}; {_WAY_OUT}", code="damaged"
-        ) from error
-    if (manifest.collection, str(manifest.version)) != (folder.parent.name, folder.name):
-        raise SnapshotError(
-            f"snapshot manifest {folder / MANIFEST} is that of version {manifest.version} of {manifest.collection!r}; {_WAY_OUT}",
-            code="damaged",
-        )
-    return manifest
 
 
 class Lease:
@@ -365,12 +259,6 @@ def load_rows(folder: Path) -> Rows:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return FileEntry(path.stat().st_size, digest.hexdigest())
 
 
 def _link_tree(source: Path, target: Path) -> None:

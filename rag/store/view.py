@@ -5,96 +5,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rag.errors import InputError, SnapshotError
 from rag.index.lexical import label
+from rag.store.rows import Counts, DocumentRow, DuplicateRow, LiveChunk, TrimRow
 from rag.store.schema import BLOCK_CHARS, LIVE
 from rag.store.stored import StoredDocument, from_json, headings_of, joined, stored_documents
 from rag.store.vectors import MAX_VARIABLES
-from rag.text import indexed_text
 from rag.types import Chunk, Filters, Source
-
-
-@dataclass(frozen=True, slots=True)
-class LiveChunk:
-    """A chunk as the indexes see it.
-
-    Attributes:
-        chunk_no: Its row in the catalog.
-        doc_id: Its document.
-        title: Title of its document.
-        headings: Its heading path.
-        text: Its text.
-        digest: 16 bytes: key of the vector of its indexed text.
-        tags: Labels of its document (`rag.index.lexical.label`), in order of key and value, without the document id.
-        start: First character in its document.
-        kind: Format family of its document.
-    """
-
-    chunk_no: int
-    doc_id: str
-    title: str
-    headings: tuple[str, ...]
-    text: str
-    digest: bytes
-    tags: tuple[str, ...]
-    start: int = 0
-    kind: str = "text"
-
-    @property
-    def indexed_text(self) -> str:
-        """What is embedded and searched."""
-        return indexed_text(self.title, self.headings, self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class DuplicateRow:
-    """A chunk that another one stands for, with their estimated Jaccard similarity."""
-
-    chunk_no: int
-    of_chunk_no: int
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrimRow:
-    """What a version shows of a chunk whose edges are boilerplate.
-
-    ``start`` and ``end`` count in the document, ``n_lines`` the line ends before ``start``, ``n_blocks`` what is left out. A chunk of
-    which nothing is left has ``start == end``, no tokens and an empty digest.
-    """
-
-    chunk_no: int
-    start: int
-    end: int
-    n_lines: int
-    n_blocks: int
-    n_tokens: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Sizes of a version; ``n_chunks`` counts collapsed duplicates too, ``n_boilerplate`` blocks of text left out of chunks."""
-
-    n_documents: int
-    n_chunks: int
-    n_duplicates: int
-    n_boilerplate: int
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentRow:
-    """A document as listed."""
-
-    doc_id: str
-    uri: str
-    title: str
-    kind: str
-    n_chars: int
-    n_chunks: int
 
 
 class View:
@@ -129,12 +48,29 @@ class View:
         n_boilerplate = sum(row.n_blocks for row in self.trims().values())
         return Counts(n_documents, n_chunks, len(self.duplicates()), n_boilerplate)
 
-    def documents(self) -> list[DocumentRow]:
-        """All documents, by id."""
+    def documents(self, *, after: str = "", limit: int | None = None) -> list[DocumentRow]:
+        """Documents by id, in order of code points.
+
+        Args:
+            after: Only those whose id comes after this one.
+            limit: At most so many; None means all.
+
+        Returns:
+            A row each; the cost is that of the rows returned, not of the collection.
+        """
+        return self._listed(">", after, -1 if limit is None else limit)
+
+    def document(self, doc_id: str) -> DocumentRow:
+        """The document of an id; InputError ``unknown_document`` if there is none."""
+        for row in self._listed("=", doc_id, 1):
+            return row
+        raise self._unknown(doc_id)
+
+    def _listed(self, sign: str, doc_id: str, limit: int) -> list[DocumentRow]:
         rows = self._db.execute(
             f"{self._shown} SELECT doc_id, uri, title, kind, n_chars, (SELECT count(*) FROM shown s WHERE s.document_no = d.document_no)"
-            f" FROM document d WHERE collection = :collection AND {LIVE} ORDER BY doc_id",
-            self._names,
+            f" FROM document d WHERE collection = :collection AND doc_id {sign} :doc_id AND {LIVE} ORDER BY doc_id LIMIT :limit",
+            {**self._names, "doc_id": doc_id, "limit": limit},
         )
         return [DocumentRow(*row) for row in rows]
 
@@ -303,11 +239,14 @@ class View:
             self._names | {"doc_id": doc_id},
         ).fetchone()
         if row is None:
-            raise InputError(
-                f"no document {doc_id!r} in collection {self.collection!r}, version {self.version}; 'rag status --documents' lists them",
-                code="unknown_document",
-            )
+            raise self._unknown(doc_id)
         return self._text(row[0])
+
+    def _unknown(self, doc_id: str) -> InputError:
+        return InputError(
+            f"no document {doc_id!r} in collection {self.collection!r}, version {self.version}; 'rag status --documents' lists them",
+            code="unknown_document",
+        )
 
     def matching_chunks(self, filters: Filters) -> set[int]:
         """Numbers of the chunks whose document has one of the allowed values of every key.

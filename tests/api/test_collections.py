@@ -220,7 +220,10 @@ def test_pages_of_documents_make_the_whole_list(filled: Running) -> None:
     assert seen == sorted(DOCUMENTS)
 
 
-@pytest.mark.parametrize("cursor", ["x", "%%%", "bm90IGpzb24", base64.urlsafe_b64encode(b"[2, 5]").decode(), "ö"])
+HALF_PAIR = base64.urlsafe_b64encode(rb'[1, "\ud800"]').decode()
+
+
+@pytest.mark.parametrize("cursor", ["x", "%%%", "bm90IGpzb24", base64.urlsafe_b64encode(b"[2, 5]").decode(), "ö", HALF_PAIR])
 def test_cursor_that_is_none_of_ours_is_refused(filled: Running, cursor: str) -> None:
     assert problem(filled.client.get(f"{PLACE}/documents", params={"cursor": cursor})) == (400, "bad_cursor")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from rag.store.catalog import Catalog
-from rag.store.snapshot import folder_of, verify
+from rag.store.manifest import verify
+from rag.store.snapshot import folder_of
 from tests.made.families import families, mutant
 
 ROOT = Path(__file__).parents[2]

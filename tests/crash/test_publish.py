@@ -20,8 +20,9 @@ import pytest
 from rag.errors import RagError
 from rag.store.admin import repair_data
 from rag.store.catalog import Catalog
+from rag.store.manifest import verify
 from rag.store.schema import FILE_NAME
-from rag.store.snapshot import folder_of, verify
+from rag.store.snapshot import folder_of
 from tests.corpus import COLLECTION, DOCUMENTS, Seen, ingest_into, seen_in, write_documents
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from ingest.dedup import find_duplicates
+from rag.store.rows import DuplicateRow, LiveChunk
 from rag.store.vectors import text_digest
-from rag.store.view import DuplicateRow, LiveChunk
 
 PROSE = (
     "The supplier delivers the goods within 30 days of the order. The buyer pays the invoice within 14 days of its receipt, "

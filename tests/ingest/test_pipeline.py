@@ -17,7 +17,8 @@ from rag.meter import Meter
 from rag.settings import IngestSettings, Settings
 from rag.store import open_store
 from rag.store.catalog import Catalog
-from rag.store.snapshot import folder_of, verify
+from rag.store.manifest import verify
+from rag.store.snapshot import folder_of
 from rag.types import Candidate, Query, SearchMode, TextRole, Vectors
 from tests.fakes import CountingEmbedder, SilentProgress
 

@@ -16,7 +16,8 @@ from rag.generate.extractive import ExtractiveGenerator
 from rag.meter import Meter
 from rag.settings import IngestSettings, Settings
 from rag.store import open_store
-from rag.store.snapshot import MANIFEST, folder_of
+from rag.store.manifest import MANIFEST
+from rag.store.snapshot import folder_of
 from rag.types import Query, SearchMode
 from tests.fakes import HashEmbedder, SilentProgress
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from rag.errors import InputError, SnapshotError
 from rag.meter import Meter
 from rag.store.admin import RepairOutcome, collection_documents, data_status, repair_data
 from rag.store.catalog import Catalog
+from rag.store.manifest import MANIFEST, verify
 from rag.store.schema import FILE_NAME
-from rag.store.snapshot import DENSE, folder_of, verify
+from rag.store.snapshot import DENSE, folder_of
 from tests.corpus import COLLECTION, DOCUMENTS, Seen, ingest_into, seen_in, settings_for, write_documents
 from tests.fakes import HashEmbedder, SilentProgress
 
@@ -75,6 +77,20 @@ def test_documents_are_listed_by_id(data_dir: Path) -> None:
     rows = collection_documents(data_dir, COLLECTION)
     assert [row.doc_id for row in rows] == sorted(DOCUMENTS)
     assert {row.doc_id: row.n_chars for row in rows}["tides.txt"] == len(DOCUMENTS["tides.txt"])
+
+
+@pytest.mark.parametrize("after", ["", "bread.md", "c", "zebra"])
+@pytest.mark.parametrize("limit", [None, 0, 1, 5, 100])
+def test_page_of_documents_is_a_part_of_all_of_them(data_dir: Path, after: str, limit: int | None) -> None:
+    rows = [row for row in collection_documents(data_dir, COLLECTION) if row.doc_id > after]
+    assert collection_documents(data_dir, COLLECTION, after=after, limit=limit) == rows[:limit]
+
+
+def test_status_of_a_damaged_snapshot_counts_in_the_catalog(data_dir: Path) -> None:
+    whole = data_status(data_dir)
+    n_bytes = (current(data_dir) / MANIFEST).stat().st_size
+    (current(data_dir) / MANIFEST).write_bytes(b"")
+    assert data_status(data_dir) == [replace(whole[0], n_bytes=whole[0].n_bytes - n_bytes)]
 
 
 def test_whole_collection_is_left_alone(data_dir: Path) -> None:

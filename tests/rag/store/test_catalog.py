@@ -9,8 +9,8 @@ import pytest
 
 from rag.errors import InputError, SnapshotError
 from rag.store.catalog import MAX_TAG_CHARS, Catalog, SourceRow, tags_of
+from rag.store.rows import DuplicateRow, TrimRow
 from rag.store.schema import BLOCK_CHARS
-from rag.store.view import DuplicateRow, TrimRow
 from rag.types import Chunk, Document, Span
 
 C = "c"

@@ -18,8 +18,9 @@ from rag.errors import SnapshotError
 from rag.store import open_store
 from rag.store.admin import repair_data
 from rag.store.catalog import Catalog
+from rag.store.manifest import MANIFEST, verify
 from rag.store.schema import BUSY_TIMEOUT_S, FILE_NAME
-from rag.store.snapshot import DENSE, LEXICAL, MANIFEST, ROWS, Lease, collect, folder_of, verify, writer_lock
+from rag.store.snapshot import DENSE, LEXICAL, ROWS, Lease, collect, folder_of, writer_lock
 from rag.types import Query
 from tests.corpus import COLLECTION, DOCUMENTS, Seen, ingest_into, open_library, seen, seen_in, write_documents
 from tests.fakes import CountingEmbedder, HashEmbedder
