@@ -37,7 +37,7 @@ _Single = Literal[
 _Several = Literal["jsonl", "parquet", "archive", "mbox"]
 Kind = Literal[_Single, _Several]
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised when the output of any reader changes; part of the recipe fingerprint, so that files are then read again."""
 
 _KINDS: tuple[tuple[Kind, str], ...] = (

@@ -104,16 +104,17 @@ class _Style:
     leading: float
 
 
-def lay_out(pages: Sequence[Sequence[Line]]) -> Laid:
+def lay_out(pages: Sequence[Sequence[Line]], *, has_running: bool = True) -> Laid:
     """Find the parts of a document.
 
     Args:
         pages: Lines of each page, in the order in which they were drawn.
+        has_running: Whether lines that repeat at the edge of pages are left out.
 
     Returns:
         The parts, without running heads and feet.
     """
-    running = _running(pages)
+    running = _running(pages) if has_running else set()
     ordered = [line for page in pages for line in _by_column([line for line in page if id(line) not in running])]
     if not ordered:
         # Only what repeats: then it is the text.

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from types import ModuleType
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import TYPE_CHECKING
+
+from ingest.read.pdfium import NUMBER, PLACE, address_of, exhaust, function
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
@@ -32,6 +35,10 @@ _MIN_GAP = 0.95
 # TeX stretches the gap after a sentence more than others.
 _MIN_GAP_OF_SENTENCES = 2.0
 _STOPS = ".,;:!?"
+# A narrow blank is a quarter of the font size; letters of one word stand closer.
+_MAX_GAP_IN_WORD = 0.15
+# Unseen characters of a line, and blanks between.
+_UNSEEN = re.compile("x(?:[x ]*x)?")
 # Lines with fewer blanks are always looked into; others when their characters are wider by this than those of most lines. A gap of one
 # font size in a line of 60 characters makes 1.02; tables have several such gaps and fewer characters.
 _MIN_BLANKS = 5
@@ -41,6 +48,7 @@ _BOLD_NAME = re.compile("bold|black|heavy|demi|cmbx|cmssbx", re.IGNORECASE)
 # PDFium derives the weight from the stems: Computer Modern gives 345 for its roman and 570 for its bold face.
 _MIN_BOLD = 550
 _MAX_FONT_NAME = 128
+_NAME = ctypes.c_char * _MAX_FONT_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Line:
         text: Cells joined by blanks.
         left: Left edge of the first cell.
         right: Right edge of the last cell.
+        is_hidden: Whether a reader of the page would not see it.
     """
 
     cells: tuple[Cell, ...]
@@ -81,6 +90,7 @@ class Line:
     text: str
     left: float
     right: float
+    is_hidden: bool = False
 
 
 def line_of(cells: tuple[Cell, ...], page: int, baseline: float, size: float, is_bold: bool) -> Line:
@@ -100,15 +110,17 @@ def line_of(cells: tuple[Cell, ...], page: int, baseline: float, size: float, is
     return Line(cells, page, baseline, size, is_bold, text, cells[0].left, cells[-1].right)
 
 
-def lines_of(text_page: PdfTextPage, page: int) -> list[Line]:
+def lines_of(text_page: PdfTextPage, page: int, unseen: Collection[int] = ()) -> list[Line]:
     """Read the lines of a page.
 
     Args:
         text_page: Its characters.
         page: Its number, from 1.
+        unseen: Numbers of the characters that a reader of the page would not see, as PDFium counts.
 
     Returns:
-        In the order in which they were drawn; blank lines are left out.
+        In the order in which they were drawn; blank lines are left out. What is unseen is no part of the lines around it; it makes lines
+        of its own, which come last.
     """
     import pypdfium2.raw as pdfium
 
@@ -121,11 +133,51 @@ def lines_of(text_page: PdfTextPage, page: int) -> list[Line]:
         text = "".join(map(chr, buffer[:n_written]))
     if _TEX_CODES.search(text):
         text = text.translate(_TEX_SIGNS)
-    probe = _Probe(pdfium, text_page.raw, None if n_written == n else pdfium.FPDFText_GetCharIndexFromTextIndex)
-    runs = [probe.run(text, begin, end) for begin, end in _line_spans(text)]
+    probe = _Probe(address_of(text_page.raw), is_shifted=n_written != n)
+    if not unseen:
+        return _lines(text, page, probe)
+    spans = _unseen_spans(text, probe, unseen)
+    hidden = _lines(_only(text, spans), page, probe)
+    return [*_lines(_without(text, spans, probe), page, probe), *(replace(line, is_hidden=True) for line in hidden)]
+
+
+def _lines(text: str, page: int, probe: _Probe) -> list[Line]:
+    runs = probe.runs(text, list(_line_spans(text)))
     found = zip(_cells(text, runs, probe), runs, strict=True)
     # A font that does not say what its characters are gives NUL for each, and so a line without text.
     return [line_of(cells, page, run.baseline, run.size, run.is_bold) for cells, run in found if all(cell.text for cell in cells)]
+
+
+def _unseen_spans(text: str, probe: _Probe, unseen: Collection[int]) -> list[tuple[int, int]]:
+    """Begin and end of what is unseen in the lines of a text, with the blanks within; single signs, such as a white full stop, stay."""
+    marks = "".join(
+        "\n" if char in "\r\n" else " " if char.isspace() else "x" if probe.at(no) in unseen else "."
+        for no, char in enumerate(text)
+    )
+    spans = [match.span() for match in _UNSEEN.finditer(marks)]
+    return [(begin, end) for begin, end in spans if any(map(str.isalnum, text[begin:end]))]
+
+
+def _only(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """A text in which everything but some spans is line ends, so that places stay."""
+    pieces: list[str] = []
+    reached = 0
+    for begin, end in spans:
+        pieces += ("\n" * (begin - reached), text[begin:end])
+        reached = end
+    return "".join(pieces)
+
+
+def _without(text: str, spans: Sequence[tuple[int, int]], probe: _Probe) -> str:
+    """A text without some spans: in their place stand blanks or, where they part letters of one word, signs that `_whole` takes out."""
+    pieces: list[str] = []
+    reached = 0
+    for begin, end in spans:
+        is_word = begin > 0 and end < len(text) and not (text[begin - 1].isspace() or text[end].isspace())
+        sign = "\0" if is_word and probe.is_word(begin - 1, end) else " "
+        pieces += (text[reached:begin], sign * (end - begin))
+        reached = end
+    return "".join([*pieces, text[reached:]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,64 +240,82 @@ def _whole(text: str) -> str:
 
 
 class _Probe:
-    """Asks PDFium about single characters of one page."""
+    """Asks PDFium about single characters of one page; ``is_shifted`` if its text has other numbers than its characters."""
 
-    def __init__(self, pdfium: ModuleType, raw: object, index: Callable[[object, int], int] | None) -> None:
-        self._pdfium = pdfium
-        self._raw = raw
-        self._index = index
-        self._box, self._matrix = pdfium.FS_RECTF(), pdfium.FS_MATRIX()
-        self._name = ctypes.create_string_buffer(_MAX_FONT_NAME)
-        self._x, self._y, self._flags = ctypes.c_double(), ctypes.c_double(), ctypes.c_int()
-        # References made once: half of the time of a call is what it is made of.
-        self._box_ref = ctypes.byref(self._box)
-        self._loose_box = pdfium.FPDFText_GetLooseCharBox
+    def __init__(self, page: int, *, is_shifted: bool) -> None:
+        self._page = page
+        self._index = function("FPDFText_GetCharIndexFromTextIndex", NUMBER, PLACE, NUMBER) if is_shifted else None
+        self._name, self._flags = _NAME(), NUMBER()
+        self._to_name, self._to_flags = ctypes.addressof(self._name), ctypes.addressof(self._flags)
+        self._loose_box = function("FPDFText_GetLooseCharBox", NUMBER, PLACE, NUMBER, PLACE)
+        self._font_size = function("FPDFText_GetFontSize", ctypes.c_double, PLACE, NUMBER)
+        self._matrix = function("FPDFText_GetMatrix", NUMBER, PLACE, NUMBER, PLACE)
+        self._weight = function("FPDFText_GetFontWeight", NUMBER, PLACE, NUMBER)
+        self._font_info = function("FPDFText_GetFontInfo", ctypes.c_ulong, PLACE, NUMBER, PLACE, ctypes.c_ulong, PLACE)
+        self._origin = function("FPDFText_GetCharOrigin", NUMBER, PLACE, NUMBER, PLACE, PLACE)
         self._bold_names: dict[bytes, bool] = {}
 
-    def _at(self, i: int) -> int:
-        return i if self._index is None else self._index(self._raw, i)
+    def at(self, i: int) -> int:
+        """Number of the character at a place of the text."""
+        return i if self._index is None else int(self._index(self._page, i))
 
-    def _left(self, i: int) -> float:
-        self._loose_box(self._raw, self._at(i), self._box_ref)
-        left: float = self._box.left
-        return left
+    def _boxes(self, chars: Sequence[int]) -> Sequence[float]:
+        """Left, top, right and bottom of characters, one after the other."""
+        boxes = array("f", (0.0,)) * (4 * len(chars))
+        begin = boxes.buffer_info()[0]
+        exhaust(map(self._loose_box, repeat(self._page), chars, range(begin, begin + 16 * len(chars), 16)))
+        return boxes
 
-    def _right(self, i: int) -> float:
-        self._loose_box(self._raw, self._at(i), self._box_ref)
-        right: float = self._box.right
-        return right
-
-    def _size(self, i: int) -> float:
-        """Of the font as it is shown: many writers set size 1 and scale."""
-        at = self._at(i)
-        size = float(self._pdfium.FPDFText_GetFontSize(self._raw, at))
-        if self._pdfium.FPDFText_GetMatrix(self._raw, at, self._matrix):
-            size *= (self._matrix.c**2 + self._matrix.d**2) ** 0.5
-        return round(size, 1) or 1.0
-
-    def _is_bold(self, i: int) -> bool:
-        at = self._at(i)
-        if self._pdfium.FPDFText_GetFontWeight(self._raw, at) >= _MIN_BOLD:
+    def _is_bold(self, at: int) -> bool:
+        if self._weight(self._page, at) >= _MIN_BOLD:
             return True
-        n = self._pdfium.FPDFText_GetFontInfo(self._raw, at, self._name, _MAX_FONT_NAME, self._flags)
+        n = self._font_info(self._page, at, self._to_name, _MAX_FONT_NAME, self._to_flags)
         name = self._name.value if 0 < n <= _MAX_FONT_NAME else b""
         if name not in self._bold_names:
             self._bold_names[name] = _BOLD_NAME.search(name.decode("latin-1")) is not None
         return self._bold_names[name]
 
-    def run(self, text: str, begin: int, end: int) -> _Run:
-        size = self._size(begin)
-        is_bold = self._is_bold(begin) and self._is_bold(end - 1)
-        self._pdfium.FPDFText_GetCharOrigin(self._raw, self._at(begin), self._x, self._y)
-        right = self._right(end - 1)
-        return _Run(begin, end, text.count(" ", begin, end), self._x.value, right, self._y.value, size, is_bold)
+    def is_word(self, i: int, follows: int) -> bool:
+        """Whether two characters stand so close that they are of one word."""
+        chars = [self.at(i), self.at(follows)]
+        boxes = self._boxes(chars)
+        return boxes[4] - boxes[2] < _MAX_GAP_IN_WORD * self._sizes(chars)[0]
+
+    def _sizes(self, chars: Sequence[int]) -> list[float]:
+        """Of the font as it is shown: many writers set size 1 and scale."""
+        matrices = array("f", (1, 0, 0, 1, 0, 0)) * len(chars)
+        begin = matrices.buffer_info()[0]
+        exhaust(map(self._matrix, repeat(self._page), chars, range(begin, begin + 24 * len(chars), 24)))
+        sizes = map(self._font_size, repeat(self._page), chars)
+        return [
+            round(size * (c * c + d * d) ** 0.5, 1) or 1.0 for size, c, d in zip(sizes, matrices[2::6], matrices[3::6], strict=True)
+        ]
+
+    def runs(self, text: str, spans: Sequence[tuple[int, int]]) -> list[_Run]:
+        """Lines by the begin and end of their text."""
+        firsts, lasts = [begin for begin, _ in spans], [end - 1 for _, end in spans]
+        if self._index is not None:
+            firsts, lasts = list(map(self.at, firsts)), list(map(self.at, lasts))
+        n = len(spans)
+        origins = array("d", (0.0,)) * (2 * n)
+        begin = origins.buffer_info()[0]
+        exhaust(
+            map(
+                self._origin, repeat(self._page), firsts, range(begin, begin + 16 * n, 16), range(begin + 8, begin + 8 + 16 * n, 16)
+            )
+        )
+        rights = self._boxes(lasts)[2::4]
+        bold = [self._is_bold(first) and self._is_bold(last) for first, last in zip(firsts, lasts, strict=True)]
+        columns = zip(spans, origins[::2], rights, origins[1::2], self._sizes(firsts), bold, strict=True)
+        return [_Run(begin, end, text.count(" ", begin, end), *rest) for (begin, end), *rest in columns]
 
     def cells(self, text: str, run: _Run) -> tuple[Cell, ...]:
         cells: list[Cell] = []
         start, left = run.begin, run.left
-        for match in _SPACES.finditer(text, run.begin, run.end):
-            begin, end = match.span()
-            right, follows = self._right(begin - 1), self._left(end)
+        gaps = [match.span() for match in _SPACES.finditer(text, run.begin, run.end)]
+        places = [place for begin, end in gaps for place in (begin - 1, end)]
+        boxes = self._boxes(places if self._index is None else list(map(self.at, places)))
+        for (begin, end), right, follows in zip(gaps, boxes[2::8], boxes[4::8], strict=True):
             if follows - right > (_MIN_GAP_OF_SENTENCES if text[begin - 1] in _STOPS else _MIN_GAP) * run.size:
                 cells.append(Cell(_whole(text[start:begin]), left, right))
                 start, left = end, follows

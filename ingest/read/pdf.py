@@ -16,6 +16,7 @@ from ingest.read.layout import Laid, lay_out
 from ingest.read.lines import Line, lines_of
 from ingest.read.ocr import INSTALL, NO_TEXT, Scanned, mean_confidence, recognise, version
 from ingest.read.origin import Origin, document
+from ingest.read.unseen import unseen_chars
 from rag.errors import InputError, MissingExtraError
 from rag.types import Document
 
@@ -36,9 +37,10 @@ _FIELDS = (("author", "Author"), ("subject", "Subject"), ("keywords", "Keywords"
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """What the pages of a file hold; ``scanned`` by page number, ``silent`` are those with content and no text."""
+    """What the pages of a file hold; ``unseen`` and ``scanned`` by page number, ``silent`` are those with content and no text."""
 
     lines: Sequence[Sequence[Line]]
+    unseen: Mapping[int, Sequence[Line]]
     scanned: Mapping[int, Scanned]
     silent: Sequence[int]
 
@@ -53,7 +55,8 @@ def read_pdf(data: bytes, origin: Origin) -> Document:
     Returns:
         One document: sections by heading, with their page, a table as lines of cells joined by `` | ``. Running heads and feet are no
         part of the text; the metadata counts their lines (``n_running_lines``), names the pages with content but no text
-        (``pages_without_text``) and those that were read by tesseract (``ocr_pages``).
+        (``pages_without_text``) and those that were read by tesseract (``ocr_pages``). What a reader of a page would not see
+        (`ingest.read.unseen`) comes behind its other text, in sections of its own, flagged ``hidden``.
 
     Raises:
         InputError: With code ``empty`` for no bytes, ``encrypted`` for a file that needs a password, ``no_text`` if no page has text,
@@ -68,7 +71,7 @@ def read_pdf(data: bytes, origin: Origin) -> Document:
             raise InputError(f"has {n_pages:,} pages, allowed are {_MAX_PAGES:,}; split it", code="too_large")
         pages = _read_pages(pdf, origin.ocr_languages)
         info = {key: str(value) for key, value in pdf.get_metadata_dict(skip_empty=True).items()}
-    laid = _with_scans(lay_out(pages.lines), pages.scanned)
+    laid = _with_others(lay_out(pages.lines), _others(pages))
     if not laid.blocks:
         raise InputError(f"has no text on its {n_pages:,} pages: {_why_silent(pages, origin.ocr_languages)}", code="no_text")
     text, sections = laid_out(laid.blocks)
@@ -95,6 +98,7 @@ def _read_pages(pdf: PdfDocument, languages: str) -> _Pages:
     import pypdfium2
 
     lines: list[list[Line]] = []
+    unseen: dict[int, list[Line]] = {}
     scanned: dict[int, Scanned] = {}
     silent: list[int] = []
     n_chars = 0
@@ -108,7 +112,9 @@ def _read_pages(pdf: PdfDocument, languages: str) -> _Pages:
             continue
         with closing(page):
             found = _text_lines(page, number)
-            lines.append(found)
+            lines.append([line for line in found if not line.is_hidden])
+            if len(lines[-1]) < len(found):
+                unseen[number] = [line for line in found if line.is_hidden]
             n_chars += sum(len(line.text) for line in found)
             if n_chars > _MAX_CHARS:
                 raise InputError(f"holds more than {_MAX_CHARS:,} characters up to page {number}; split it", code="too_large")
@@ -118,7 +124,7 @@ def _read_pages(pdf: PdfDocument, languages: str) -> _Pages:
                     scanned[number] = scan
                 else:
                     silent.append(number)
-    return _Pages(lines, scanned, silent)
+    return _Pages(lines, unseen, scanned, silent)
 
 
 def _text_lines(page: PdfPage, number: int) -> list[Line]:
@@ -126,7 +132,7 @@ def _text_lines(page: PdfPage, number: int) -> list[Line]:
         if text_page.count_chars() > _MAX_PAGE_CHARS:
             message = f"holds {text_page.count_chars():,} characters on page {number}, allowed are {_MAX_PAGE_CHARS:,}; split it"
             raise InputError(message, code="too_large")
-        return lines_of(text_page, number)
+        return lines_of(text_page, number, unseen_chars(page, text_page))
 
 
 def _scan(page: PdfPage, languages: str) -> Scanned | None:
@@ -143,26 +149,36 @@ def _scan(page: PdfPage, languages: str) -> Scanned | None:
     return scanned
 
 
-def _with_scans(laid: Laid, scanned: Mapping[int, Scanned]) -> Laid:
-    """Put the paragraphs of scanned pages where the pages are, under the heading that was last before them."""
-    if not scanned:
+def _others(pages: _Pages) -> dict[int, list[Block]]:
+    """By page, what is not laid out with the lines of all pages: paragraphs of scans, and what is unseen."""
+    found = {number: [Block(text, "prose", ()) for text in scan.paragraphs] for number, scan in pages.scanned.items()}
+    for number, lines in pages.unseen.items():
+        # Headings of the page are seen. What repeats from page to page is kept: nothing that is unseen goes unsaid.
+        blocks = lay_out([lines], has_running=False).blocks
+        found[number] = [Block(at.text, "prose" if at.kind == "heading" else at.kind, (), flags=("hidden",)) for at in blocks]
+    return found
+
+
+def _with_others(laid: Laid, others: Mapping[int, Sequence[Block]]) -> Laid:
+    """Put blocks behind those of their page, under the heading that was last before them."""
+    if not others:
         return laid
     blocks: list[Block] = []
     pages: list[int] = []
-    left = sorted(scanned)
+    left = sorted(others)
 
-    def add_scans(before: int) -> None:
+    def add_others(before: int) -> None:
         while left and left[0] < before:
             number = left.pop(0)
             headings = blocks[-1].headings if blocks else ()
-            blocks.extend(Block(text, "prose", headings) for text in scanned[number].paragraphs)
-            pages.extend(number for _ in scanned[number].paragraphs)
+            blocks.extend(replace(block, headings=headings) for block in others[number])
+            pages.extend(number for _ in others[number])
 
     for block, page in zip(laid.blocks, laid.pages, strict=True):
-        add_scans(page)
+        add_others(page)
         blocks.append(block)
         pages.append(page)
-    add_scans(max(scanned) + 1)
+    add_others(max(others) + 1)
     return replace(laid, blocks=tuple(blocks), pages=tuple(pages))
 
 

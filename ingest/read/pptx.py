@@ -20,6 +20,7 @@ _TITLES = frozenset(("title", "ctrTitle"))
 _BODIES = frozenset(("", "body", "obj"))
 # Date, footer and number of the slide are those of the whole file.
 _MARGINS = frozenset(("dt", "ftr", "sldNum", "sldImg", "hdr"))
+_SHAPES = frozenset(("sp", "graphicFrame", "cxnSp", "pic", "grpSp"))
 _TABLE_PARTS = {"tbl": "table", "tr": "tr", "tc": "td"}
 _OFF = ("0", "false")
 
@@ -31,8 +32,8 @@ def pptx_blocks(package: Package) -> list[Placed]:
         package: The file.
 
     Returns:
-        In the order of the slides, with the number of the slide, from 1, as page; hidden slides and shapes are flagged, notes stand
-        below their slide with `NOTES` as last heading.
+        In the order of the slides, with the number of the slide, from 1, as page; hidden slides, shapes and groups are flagged, notes
+        stand below their slide with `NOTES` as last heading.
 
     Raises:
         InputError: With code ``unreadable``, ``too_deep``, ``too_large`` or ``encrypted``.
@@ -94,6 +95,9 @@ class _Shapes:
         self.is_hidden = False
         self._is_notes = False
         self._shape = _Shape()
+        # Of each group around, whether it is hidden.
+        self._groups: list[bool] = []
+        self._is_group = False
         self._n_skipped = 0
         self._is_text = False
         self._level = 0
@@ -107,16 +111,25 @@ class _Shapes:
         elif name in ("sld", "notes"):
             self._is_notes = name == "notes"
             self.is_hidden = attributes.get("show", "1") in _OFF
-        elif name in ("sp", "graphicFrame", "cxnSp", "pic"):
+        elif name in _SHAPES:
             self._shape = _Shape()
+            self._is_group = name == "grpSp"
+            self._groups += [False] * self._is_group
         elif name == "cNvPr":
-            self._shape.is_hidden = attributes.get("hidden", "0") not in _OFF
+            self._hide(attributes.get("hidden", "0") not in _OFF)
         elif name == "ph":
             self._shape.frame = attributes.get("type", "")
         elif name in _TABLE_PARTS:
             self.flow.open_table_part(_TABLE_PARTS[name])
         else:
             self._start_text(name, attributes)
+
+    def _hide(self, is_hidden: bool) -> None:
+        """Take whether the shape or group that was begun last is hidden."""
+        if self._is_group:
+            self._groups[-1] = is_hidden
+        else:
+            self._shape.is_hidden = is_hidden
 
     def _start_text(self, name: str, attributes: Attributes) -> None:
         if name == "p":
@@ -150,7 +163,7 @@ class _Shapes:
         else:
             level = self._level + 1 if frame in _BODIES and self._has_bullet and not self._is_notes else 0
             self.flow.open_paragraph(level=level)
-        if self._shape.is_hidden:
+        if self._shape.is_hidden or any(self._groups):
             self.flow.hide()
 
     def text(self, data: str) -> None:
@@ -171,5 +184,8 @@ class _Shapes:
         elif name == "txBody" and self._is_title_open:
             self._is_title_open = False
             self.flow.close_paragraph()
+        elif name == "grpSp":
+            self._is_group = False
+            self._groups.pop()
         elif name in _TABLE_PARTS:
             self.flow.close_table_part(_TABLE_PARTS[name])

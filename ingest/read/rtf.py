@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from ingest.read.flow import Flow, Placed
+from ingest.read.flow import Placed
+from ingest.read.rtf_look import LOOKS, PLAIN, Colours, Look
+from ingest.read.rtf_page import Page, Paragraph
 from ingest.read.styles import heading_of, is_code_style, list_level_of
 from rag.errors import InputError
 
@@ -20,18 +22,19 @@ _TOKEN = re.compile(r"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\(.
 _MAX_DEPTH = 1_000
 # Groups that hold no text of the page, and parts of it that are there a second time.
 _SKIPPED = frozenset(
-    """colortbl pict objdata fldinst listtext pntext nonshppict nonesttables bkmkstart bkmkend themedata colorschememapping datastore
+    """pict objdata fldinst listtext pntext nonshppict nonesttables bkmkstart bkmkend themedata colorschememapping datastore
     xmlnstbl latentstyles filetbl revtbl rsidtbl listtable listoverridetable generator sn sv shppict upr atnid atnauthor annotation
     tc xe rxe txe ftnsep ftnsepc aftnsep aftnsepc falt panose template""".split()
 )
 _TARGETS = {
     **dict.fromkeys(_SKIPPED, "nothing"),
     **dict.fromkeys("header headerl headerr headerf footer footerl footerr footerf".split(), "margin"),
-    "stylesheet": "styles", "fonttbl": "fonts", "info": "info",
+    "stylesheet": "styles", "fonttbl": "fonts", "colortbl": "colours", "info": "info",
 }  # fmt: skip
 _INFO = {"title": "title", "author": "author", "subject": "subject", "keywords": "keywords", "doccomm": "description"}
 # Groups that readers may leave out, and that we do not.
 _STARRED = frozenset(("shpinst", "shptxt", "do", "dptxbxtext"))
+_BOXES = ("shptxt", "dptxbxtext")
 _CHARACTERS = {
     "emdash": "—", "endash": "–", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•", "tab": " ",
     "emspace": " ", "enspace": " ", "qmspace": " ", "nestcell": " ", "~": "\xa0", "_": "-", "\\": "\\", "{": "{", "}": "}",
@@ -41,7 +44,6 @@ _CHARSETS = {
     77: "mac_roman", 128: "cp932", 129: "cp949", 134: "gbk", 136: "big5", 161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255",
     178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250",
 }  # fmt: skip
-_UNREADABLE_HALF_POINTS = 2
 # Titles and names of styles are shorter; it bounds the work of putting them together.
 _MAX_NAME_CHARS = 2_000
 
@@ -61,7 +63,8 @@ def rtf_story(data: bytes) -> Story:
         data: The whole file.
 
     Returns:
-        Its text, hidden characters flagged, and title, author, subject, keywords and description, if given.
+        Its text, and title, author, subject, keywords and description, if given. Paragraphs and rows with text that is hidden, white
+        text and text below 1 point are flagged.
 
     Raises:
         InputError: With code ``unreadable`` for another format or a cut file, ``too_deep`` for more than 1,000 nested groups.
@@ -79,23 +82,13 @@ def rtf_story(data: bytes) -> Story:
 
 
 @dataclass(frozen=True, slots=True)
-class _Paragraph:
-    """What a paragraph is."""
-
-    heading: int = 0
-    level: int = 0
-    is_code: bool = False
-    in_table: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class _Group:
     """What holds up to the end of a group: where its text goes, its encoding, and how many characters stand in for a Unicode one."""
 
     target: str = "text"
     encoding: str = "cp1252"
     n_stand_ins: int = 1
-    is_hidden: bool = False
+    look: Look = PLAIN
     is_note: bool = False
 
 
@@ -103,7 +96,7 @@ class _Group:
 class _Sheet:
     """Style sheet and font table, and the entry of either that is being read."""
 
-    styles: dict[int, _Paragraph] = field(default_factory=dict)
+    styles: dict[int, Paragraph] = field(default_factory=dict)
     fonts: dict[int, str] = field(default_factory=dict)
     number: int = 0
     outline: int = 0
@@ -115,10 +108,11 @@ class _Reader:
 
     def __init__(self) -> None:
         self.info: dict[str, str] = {}
-        self._flows = {"text": _Page(), "margin": _Page()}
+        self._flows = {"text": Page(), "margin": Page()}
         self._group = _Group()
         self._outer: list[_Group] = []
         self._sheet = _Sheet()
+        self._colours = Colours()
         self._encoding = "cp1252"
         self._is_first = self._is_starred = False
         self._to_skip = 0
@@ -185,12 +179,21 @@ class _Reader:
     def _end_style(self) -> None:
         sheet, name = self._sheet, self._sheet.name.strip().rstrip(";").strip()
         if name:
-            sheet.styles[sheet.number] = _Paragraph(sheet.outline or heading_of(name), list_level_of(name), is_code_style(name))
+            sheet.styles[sheet.number] = Paragraph(sheet.outline or heading_of(name), list_level_of(name), is_code_style(name))
         sheet.number, sheet.outline, sheet.name = 0, 0, ""
 
     @property
-    def _page(self) -> _Page:
+    def _page(self) -> Page:
         return self._flows["margin" if self._group.target == "margin" else "text"]
+
+    @property
+    def _is_hidden(self) -> bool:
+        """Whether text that comes now is not seen; white text on a table's own colour is how its headings look."""
+        look = self._group.look
+        if look is PLAIN:
+            return False
+        at = self._page.paragraph
+        return look.is_hidden(on_ground=at.in_table or at.is_shaded)
 
     def _word(self, word: str, number: int | None) -> int:
         is_first, self._is_first = self._is_first, False
@@ -209,6 +212,8 @@ class _Reader:
             self._group = replace(self._group, encoding=self._encoding)
         elif self._group.target in ("styles", "fonts"):
             self._sheet_word(word, number or 0)
+        elif self._group.target == "colours":
+            self._colours.word(word, number or 0)
         elif word in _CHARACTERS:
             self._take(_CHARACTERS[word])
         elif self._group.target in ("text", "margin"):
@@ -223,11 +228,13 @@ class _Reader:
         elif word in _TARGETS:
             target = _TARGETS[word]
         elif word == "footnote" and target in ("text", "margin"):
-            self._page.open(self._group.is_hidden)
+            self._page.open(self._is_hidden)
             self._page.flow.open_paragraph()
             self._group = replace(self._group, is_note=True)
         elif is_starred and word not in _STARRED:
             target = "nothing"
+        elif word in _BOXES:
+            self._group = replace(self._group, look=replace(self._group.look, is_boxed=True))
         elif not is_starred:
             return False
         self._group = replace(self._group, target=target)
@@ -245,17 +252,18 @@ class _Reader:
 
     def _text_word(self, word: str, number: int | None) -> None:
         page = self._page
-        if word == "v" or word == "deleted":
-            self._group = replace(self._group, is_hidden=number != 0)
-        elif word == "fs" and number is not None and number < _UNREADABLE_HALF_POINTS:
-            self._group = replace(self._group, is_hidden=True)
-        elif word == "plain":
-            self._group = replace(self._group, is_hidden=False, encoding=self._encoding)
+        if word in LOOKS:
+            look = self._group.look.after(word, number, self._colours)
+            encoding = self._encoding if word == "plain" else self._group.encoding
+            if look is not self._group.look or encoding != self._group.encoding:
+                self._group = replace(self._group, look=look, encoding=encoding)
         elif word == "f":
             self._group = replace(self._group, encoding=self._sheet.fonts.get(number or 0, self._encoding))
         elif word == "s":
-            style = self._sheet.styles.get(number or 0, _Paragraph())
-            page.paragraph = replace(style, in_table=page.paragraph.in_table)
+            style = self._sheet.styles.get(number or 0, Paragraph())
+            page.paragraph = replace(style, in_table=page.paragraph.in_table, is_shaded=page.paragraph.is_shaded)
+        elif word in ("cbpat", "shading"):
+            page.paragraph = replace(page.paragraph, is_shaded=self._colours.is_shade(word, number))
         elif word in ("par", "sect", "page") and self._group.is_note:
             page.flow.text(" ")
         else:
@@ -288,101 +296,11 @@ class _Reader:
             case "styles":
                 self._sheet.name = (self._sheet.name + text)[:_MAX_NAME_CHARS]
             case "text" | "margin":
-                self._page.take(text, self._group.is_hidden)
+                self._page.take(text, self._is_hidden)
+            case "colours":
+                self._colours.text(text)
             case key:
                 self.info[key] = (self.info.get(key, "") + text)[:_MAX_NAME_CHARS]
-
-
-class _Page:
-    """The paragraphs, cells and rows of one flow."""
-
-    def __init__(self) -> None:
-        self.flow = Flow()
-        self.paragraph = _Paragraph()
-        self._in_table = self._in_row = self._in_cell = False
-        self._half = ""
-
-    def blocks(self) -> list[Placed]:
-        self.end_paragraph()
-        self._end_table()
-        return self.flow.blocks()
-
-    def take(self, text: str, is_hidden: bool) -> None:
-        # Characters beyond the first 65,536 come as two halves.
-        text, self._half = self._half + text, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if not text or not (text.strip() or self.flow.is_in_paragraph):
-            return
-        self.open(is_hidden and bool(text.strip()))
-        self.flow.text(text)
-
-    def open(self, is_hidden: bool) -> None:
-        """Open the paragraph, and the cell that it stands in, unless they are open."""
-        if not self.flow.is_in_paragraph:
-            at = self.paragraph
-            if at.in_table:
-                self._open_cell()
-            else:
-                self._end_table()
-            self.flow.open_paragraph(at.heading, at.level, is_code=at.is_code)
-        if is_hidden:
-            self.flow.hide()
-
-    def end_paragraph(self) -> None:
-        if self.flow.is_in_paragraph:
-            self.flow.close_paragraph()
-
-    def word(self, word: str, number: int | None) -> None:
-        match word:
-            case "par" | "sect" | "page":
-                self.end_paragraph()
-            case "pard":
-                self.paragraph = _Paragraph()
-            case "line":
-                self.open(False)
-                self.flow.line_break()
-            case "intbl":
-                self.paragraph = replace(self.paragraph, in_table=True)
-            case "outlinelevel" if number is not None and 0 <= number < 9:
-                self.paragraph = replace(self.paragraph, heading=number + 1)
-            case "ls":
-                self.paragraph = replace(self.paragraph, level=max(self.paragraph.level, 1) if number else 0)
-            case "ilvl" if number is not None:
-                self.paragraph = replace(self.paragraph, level=min(max(number, 0), 8) + 1)
-            case "cell":
-                self._end_cell()
-            case "row":
-                self._end_row()
-            case _:
-                pass
-
-    def _open_cell(self) -> None:
-        for is_open, tag in ((self._in_table, "table"), (self._in_row, "tr"), (self._in_cell, "td")):
-            if not is_open:
-                self.flow.open_table_part(tag)
-        self._in_table = self._in_row = self._in_cell = True
-
-    def _end_cell(self) -> None:
-        self.end_paragraph()
-        self._open_cell()
-        self.flow.close_table_part("td")
-        self._in_cell = False
-
-    def _end_row(self) -> None:
-        self.end_paragraph()
-        if self._in_cell:
-            self._end_cell()
-        if self._in_row:
-            self.flow.close_table_part("tr")
-        self._in_row = False
-
-    def _end_table(self) -> None:
-        self._end_row()
-        if self._in_table:
-            self.flow.close_table_part("table")
-        self._in_table = False
 
 
 def _known(encoding: str) -> str:

@@ -282,8 +282,20 @@ def content_of(shown: Sequence[Shown]) -> bytes:
     return "\n".join(f"BT /F{1 + s.is_bold} {s.size} Tf {s.x} {s.y} Td ({text}) Tj ET" for s, text in escaped).encode("latin-1")
 
 
-def small_pdf(contents: Sequence[bytes], *, info: str = "", trailer: str = "", is_packed: bool = False) -> bytes:
-    """A PDF of A4 pages with Helvetica and Helvetica-Bold, made without any program."""
+def small_pdf(
+    contents: Sequence[bytes],
+    *,
+    info: str = "",
+    trailer: str = "",
+    is_packed: bool = False,
+    page: str = "",
+    extra: Sequence[tuple[str, bytes]] = (),
+) -> bytes:
+    """A PDF of A4 pages with Helvetica and Helvetica-Bold, made without any program.
+
+    ``page`` goes into the dictionaries of all pages and overrides what is there; ``extra`` are streams with their dictionaries, whose
+    numbers go on from 5 + 2 * pages.
+    """
     n = len(contents)
     kids = " ".join(f"{5 + 2 * no} 0 R" for no in range(n))
     objects = [
@@ -292,11 +304,14 @@ def small_pdf(contents: Sequence[bytes], *, info: str = "", trailer: str = "", i
         b"<< /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> /F2 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica-Bold >> >>",
         f"<< {info} >>".encode("latin-1"),
     ]
-    for no, content in enumerate(contents):
-        page = f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font 3 0 R >> /Contents {6 + 2 * no} 0 R >>"
+    streams = [("", content) for content in contents] + list(extra)
+    for no, (entries, content) in enumerate(streams):
         body = zlib.compress(content) if is_packed else content
-        head = f"<< /Length {len(body)}{' /Filter /FlateDecode' if is_packed else ''} >>\nstream\n".encode()
-        objects += [page.encode(), head + body + b"\nendstream"]
+        head = f"<< {entries} /Length {len(body)}{' /Filter /FlateDecode' if is_packed else ''} >>\nstream\n".encode()
+        if no < n:
+            own = f"/MediaBox [0 0 595 842] /Resources << /Font 3 0 R >> /Contents {6 + 2 * no} 0 R {page}"
+            objects.append(f"<< /Type /Page /Parent 2 0 R {own} >>".encode())
+        objects.append(head + body + b"\nendstream")
     data = b"%PDF-1.7\n"
     places = []
     for number, content in enumerate(objects, start=1):

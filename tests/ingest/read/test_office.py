@@ -260,6 +260,23 @@ def test_hidden_slide_is_kept_and_flagged() -> None:
     assert {at.page for at in document.sections if not at.flags} == {1}
 
 
+@pytest.mark.parametrize("is_group", [False, True])
+def test_hidden_shape_and_shapes_of_a_hidden_group_are_flagged(is_group: bool) -> None:
+    show = pptx.Presentation()
+    slide = show.slides.add_slide(show.slide_layouts[6])
+    group = slide.shapes.add_group_shape()
+    for shapes, text in ((slide.shapes, "before"), (group.shapes, "within"), (slide.shapes, "behind")):
+        shapes.add_textbox(0, 0, 100, 100).text_frame.text = text
+    part = group if is_group else group.shapes[0]
+    part._element.xpath(".//p:cNvPr")[0].set("hidden", "1")  # the library has no call for it
+    stream = io.BytesIO()
+    show.save(stream)
+    document = read(stream.getvalue(), "pptx")
+
+    assert hidden(document) == ["within"]
+    assert sorted(sections(document)) == ["before", "behind", "within"]
+
+
 def test_slide_without_a_title_is_not_below_that_of_the_last() -> None:
     show = pptx.Presentation(io.BytesIO(pptx_bytes(SMALL)))
     show.slides[1].shapes.title.text = ""
@@ -373,8 +390,58 @@ def test_rtf_fonts_have_their_own_characters() -> None:
     assert read(rb"{\rtf1{\fonttbl{\f0 A;}{\f1\fcharset204 B;}}\f0\'e4\f1\'e4\par}", "rtf").text == "äд"
 
 
-def test_rtf_hidden_text_is_kept_and_flagged() -> None:
-    assert hidden(read(rb"{\rtf1 seen\par{\v unseen}\par}", "rtf")) == ["unseen"]
+COLOURS = r"{\colortbl;\red255\green255\blue255;\red32\green32\blue96;\red255\green255\blue254;}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"{\v unseen}\par",
+        r"{\fs1 unseen\fs20}\par",
+        r"\fs0 unseen\par\fs20 seen\par",
+        r"\cf1 unseen\cf2\par",
+        r"\cf1\highlight2\highlight0 unseen\plain\par",
+        r"\cf1\chcbpat1 unseen\plain\par",
+        r"\cf1 {\highlight2 \cf2 seen }unseen\plain\par seen\par",
+        r"\pard\cbpat1\cf1 unseen\plain\par",
+        r"\pard\cbpat2 seen\par\pard\cf1 unseen\plain\par",
+        r"{\v\cf1 unseen}\par\trowd\pard\intbl {\cf1 Head}\cell\row\pard seen\par",
+    ],
+)
+def test_rtf_hidden_white_and_tiny_text_is_kept_and_flagged(source: str) -> None:
+    document = read(f"{{\\rtf1{COLOURS}first\\par {source}}}".encode(), "rtf")
+
+    assert [text.replace("seen unseen", "unseen") for text in hidden(document)] == ["unseen"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"{\cf2 seen}{\cf3 seen}{\cf0 seen}{\cf9 seen}{\fs2 seen}{\v0 seen}\par",
+        r"\cf1\highlight2 seen\par",
+        r"\cf1\chcbpat2\highlight0 seen\par",
+        r"\cf1\chshdng10000 seen\par",
+        r"\pard\cbpat2{\cf1 seen}\par",
+        r"\pard\shading5000{\cf1 seen}\par",
+        r"\trowd\pard\intbl\cf1 Head\cell\row\pard\cf2 seen\par",
+        r"seen{\shp{\*\shpinst{\sp{\sn fillColor}{\sv 0}}{\shptxt \plain\cf1 in a box\par}}}\par",
+        r"{\cf1\fs0 }{\v  }seen\par",
+    ],
+)
+def test_rtf_text_that_is_seen_is_not_flagged(source: str) -> None:
+    assert hidden(read(f"{{\\rtf1{COLOURS}first\\par {source}}}".encode(), "rtf")) == []
+
+
+@NEEDS_LIBREOFFICE
+def test_rtf_by_libreoffice_tells_white_text_and_headings_of_tables(tmp_path: Path) -> None:
+    document = docx.Document()
+    document.add_paragraph("Seen words.")
+    document.add_paragraph().add_run("Unseen words.").font.color.rgb = RGBColor(255, 255, 255)
+    document.add_paragraph().add_run("Dust of words.").font.size = Pt(0.5)
+    cell = document.add_table(1, 1).cell(0, 0)
+    cell.paragraphs[0].add_run("White in a cell").font.color.rgb = RGBColor(255, 255, 255)
+
+    assert hidden(read(converted(saved(document), "docx", "rtf", tmp_path), "rtf")) == ["Unseen words.", "Dust of words."]
 
 
 def test_rtf_that_is_cut_is_reported() -> None:
