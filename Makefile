@@ -56,7 +56,7 @@ test: setup $(GGUF) ## everything that must hold: format, lint, types, imports, 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@$(MAKE) --no-print-directory -j2 types style
-	$(BIN)/python -P -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -P -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 types:
 	$(BIN)/mypy

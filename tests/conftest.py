@@ -20,23 +20,6 @@ settings.load_profile("repeatable")
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-# Files that take longest begin first: of two processes that share the files one would otherwise wait for the last of them.
-_LONG = (
-    "test_xquad",
-    "test_incremental",
-    "test_publish",
-    "test_run",
-    "test_ui_payloads",
-    "test_ui_browser",
-    "test_mcp",
-    "test_snapshot",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG))
-
-
 @pytest.fixture
 def hash_embedder() -> HashEmbedder:
     """A small real embedder without a model file."""
